@@ -1,0 +1,1 @@
+//! Artifact digests, provenance statements, DSSE signatures and their verification.

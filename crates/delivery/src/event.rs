@@ -1,0 +1,334 @@
+//! Every durable fact. The ledger stores these and nothing else; all state is a fold over them.
+//!
+//! Names follow CDEvents where it has a name (`taskrun.finished`, `service.deployed`), `subject.past-tense-verb` elsewhere.
+//! Invariant: a variant's meaning never changes once released; a new meaning is a new variant.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::Artifact;
+use crate::effect::{Command, Outcome};
+use crate::evidence::Evidence;
+use crate::finding::{Finding, GateVerdict};
+use crate::id::{CommitId, Digest, EnvironmentName, ReleaseId, RolloutId, RunId, ServiceName, TaskName};
+use crate::release::Release;
+use crate::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
+use crate::traffic::{Sample, Weight};
+
+/// Who caused an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+pub enum Actor {
+    /// A person, by e-mail address. Only people's approvals count.
+    Human(String),
+    /// Trimtab itself or another program, by name.
+    Machine(String),
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Human(name) | Self::Machine(name) => f.pad(name),
+        }
+    }
+}
+
+/// An event with its place in the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// From 1, without gaps.
+    pub sequence: u64,
+    /// When it was recorded; never earlier than the record before it.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub actor: Actor,
+    /// What happened.
+    pub event: Event,
+}
+
+/// How a task or a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskOutcome {
+    /// Exit code 0.
+    Success,
+    /// Another exit code, or a signal of its own making.
+    Failure,
+    /// Killed at its time limit.
+    TimedOut,
+    /// Not run, because a task it needs did not succeed.
+    Skipped,
+    /// Stopped because the run was cancelled.
+    Cancelled,
+    /// The program could not be started.
+    NotStarted,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data")]
+pub enum Event {
+    /// A run of the task graph began.
+    #[serde(rename = "pipelinerun.started")]
+    RunStarted {
+        /// The run.
+        run: RunId,
+        /// The commit it runs on; `None` outside a repository.
+        commit: Option<CommitId>,
+        /// Whether the work tree had uncommitted changes.
+        dirty: bool,
+        /// The tasks in the order of the plan.
+        tasks: Vec<TaskName>,
+    },
+    /// A task ended, was skipped, or came from the cache.
+    #[serde(rename = "taskrun.finished")]
+    TaskFinished {
+        /// The run.
+        run: RunId,
+        /// The task.
+        task: TaskName,
+        /// From 1.
+        attempt: u32,
+        /// How it ended.
+        outcome: TaskOutcome,
+        /// Whether its outputs came from the cache.
+        cached: bool,
+        /// The cache key: BLAKE3 in hexadecimal.
+        key: String,
+        /// Wall time in milliseconds.
+        duration_ms: u64,
+        /// One clause: exit status, time limit, or what it waited for.
+        detail: String,
+    },
+    /// A test report was read.
+    #[serde(rename = "testsuiterun.finished")]
+    TestsFinished {
+        /// The run.
+        run: RunId,
+        /// The task that wrote the report.
+        task: TaskName,
+        /// Tests executed (skipped ones not counted).
+        tests: u64,
+        /// Of these, failed or in error.
+        failures: u64,
+        /// Not executed.
+        skipped: u64,
+        /// The first findings, at most 50; the rest are in the report.
+        findings: Vec<Finding>,
+    },
+    /// A run of the task graph ended.
+    #[serde(rename = "pipelinerun.finished")]
+    RunFinished {
+        /// The run.
+        run: RunId,
+        /// Success only if every task succeeded.
+        outcome: TaskOutcome,
+        /// Wall time in milliseconds.
+        duration_ms: u64,
+    },
+    /// A gate judged a run.
+    #[serde(rename = "gate.judged")]
+    GateJudged {
+        /// The run.
+        run: RunId,
+        /// The verdict.
+        verdict: GateVerdict,
+    },
+    /// An artifact was packaged.
+    #[serde(rename = "artifact.packaged")]
+    ArtifactPackaged {
+        /// The run that built it.
+        run: RunId,
+        /// The artifact.
+        artifact: Artifact,
+    },
+    /// Provenance of an artifact was signed.
+    #[serde(rename = "artifact.signed")]
+    ArtifactSigned {
+        /// The artifact's digest.
+        digest: Digest,
+        /// SHA-256 of the DSSE envelope, under which the store's blobs hold it.
+        envelope: Digest,
+        /// The signing key's id.
+        key: String,
+    },
+    /// A release came to be.
+    #[serde(rename = "release.created")]
+    ReleaseCreated {
+        /// The release.
+        release: Box<Release>,
+    },
+    /// A person approved a promotion. Bound to all that it names: a change in any of them voids it.
+    #[serde(rename = "approval.granted")]
+    ApprovalGranted {
+        /// The release.
+        release: ReleaseId,
+        /// The artifact's digest.
+        digest: Digest,
+        /// The environment it may enter.
+        environment: EnvironmentName,
+        /// SHA-256 over the environment's rules.
+        policy: Digest,
+        /// Why, in the approver's words; may be empty.
+        comment: String,
+    },
+    /// A rollout was planned. Nothing has been done yet.
+    #[serde(rename = "rollout.planned")]
+    RolloutPlanned {
+        /// The plan.
+        plan: Box<RolloutPlan>,
+    },
+    /// A controller took charge of a rollout.
+    #[serde(rename = "rollout.acquired")]
+    RolloutAcquired {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The fencing generation, higher than any before it in this ledger.
+        epoch: u64,
+        /// The process, for people.
+        holder: String,
+    },
+    /// An effect is about to be asked of the platform.
+    #[serde(rename = "effect.requested")]
+    EffectRequested {
+        /// The command.
+        command: Command,
+    },
+    /// The platform answered.
+    #[serde(rename = "effect.finished")]
+    EffectFinished {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The command's number.
+        sequence: u32,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Traffic was read and judged.
+    #[serde(rename = "rollout.judged")]
+    RolloutJudged {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The step, from 0.
+        step: u32,
+        /// What was read; `None` when nothing could be.
+        sample: Option<Sample>,
+        /// What it shows.
+        evidence: Evidence,
+    },
+    /// A person said that a held rollout may go on to its next step.
+    #[serde(rename = "rollout.resumed")]
+    RolloutResumed {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The step that was held.
+        step: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The release is to be taken back. From here on its weight only falls.
+    #[serde(rename = "rollback.requested")]
+    RollbackRequested {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Why.
+        cause: RollbackCause,
+    },
+    /// A rollout ended.
+    #[serde(rename = "rollout.finished")]
+    RolloutFinished {
+        /// The rollout.
+        rollout: RolloutId,
+        /// How.
+        outcome: RolloutOutcome,
+    },
+    /// A service runs in an environment where none of it ran before.
+    #[serde(rename = "service.deployed")]
+    ServiceDeployed(ServiceChange),
+    /// A service's release in an environment was replaced.
+    #[serde(rename = "service.upgraded")]
+    ServiceUpgraded(ServiceChange),
+    /// A release was taken back in an environment.
+    #[serde(rename = "service.rolledback")]
+    ServiceRolledBack(ServiceChange),
+    /// Something is wrong in an environment.
+    #[serde(rename = "incident.detected")]
+    IncidentDetected {
+        /// The incident's id: the rollout's for those that we detect ourselves.
+        incident: String,
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The rollout that caused it, where known.
+        rollout: Option<RolloutId>,
+        /// One sentence.
+        summary: String,
+    },
+    /// It is right again.
+    #[serde(rename = "incident.resolved")]
+    IncidentResolved {
+        /// The incident's id.
+        incident: String,
+    },
+}
+
+/// Which release a service runs where, after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceChange {
+    /// The service.
+    pub service: ServiceName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The rollout that changed it.
+    pub rollout: RolloutId,
+    /// The release it was about: the new one, or for a rollback the one taken back.
+    pub release: ReleaseId,
+    /// Its artifact's digest.
+    pub digest: Digest,
+    /// The highest weight that the release had reached.
+    pub weight: Weight,
+}
+
+impl Event {
+    /// The event's name on the wire, such as `taskrun.finished`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "pipelinerun.started",
+            Self::TaskFinished { .. } => "taskrun.finished",
+            Self::TestsFinished { .. } => "testsuiterun.finished",
+            Self::RunFinished { .. } => "pipelinerun.finished",
+            Self::GateJudged { .. } => "gate.judged",
+            Self::ArtifactPackaged { .. } => "artifact.packaged",
+            Self::ArtifactSigned { .. } => "artifact.signed",
+            Self::ReleaseCreated { .. } => "release.created",
+            Self::ApprovalGranted { .. } => "approval.granted",
+            Self::RolloutPlanned { .. } => "rollout.planned",
+            Self::RolloutAcquired { .. } => "rollout.acquired",
+            Self::EffectRequested { .. } => "effect.requested",
+            Self::EffectFinished { .. } => "effect.finished",
+            Self::RolloutJudged { .. } => "rollout.judged",
+            Self::RolloutResumed { .. } => "rollout.resumed",
+            Self::RollbackRequested { .. } => "rollback.requested",
+            Self::RolloutFinished { .. } => "rollout.finished",
+            Self::ServiceDeployed(_) => "service.deployed",
+            Self::ServiceUpgraded(_) => "service.upgraded",
+            Self::ServiceRolledBack(_) => "service.rolledback",
+            Self::IncidentDetected { .. } => "incident.detected",
+            Self::IncidentResolved { .. } => "incident.resolved",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_is_the_name_on_the_wire() {
+        let event = Event::IncidentResolved { incident: "i".into() };
+        let wire = serde_json::to_value(&event).unwrap();
+        assert_eq!(wire["kind"], event.kind());
+        assert_eq!(serde_json::from_value::<Event>(wire).unwrap(), event);
+    }
+}

@@ -1,0 +1,36 @@
+//! Every limit, by name, with its unit last. Checked before anything is allocated for the input.
+
+/// A service's, environment's, task's or gate's name.
+pub const NAME_BYTES_MAX: usize = 63;
+/// A manifest file. Larger is refused unread.
+pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// Tasks in one manifest.
+pub const TASKS_MAX: usize = 20_000;
+/// Services in one manifest.
+pub const SERVICES_MAX: usize = 1_000;
+/// Environments in one manifest.
+pub const ENVIRONMENTS_MAX: usize = 64;
+/// Steps in one strategy.
+pub const STEPS_MAX: usize = 64;
+/// One ledger record's payload. A tlog-tiles leaf is at most 65,535 bytes; larger payloads go by hash.
+pub const RECORD_BYTES_MAX: usize = 65_535;
+/// Records in one group commit.
+pub const BATCH_RECORDS_MAX: usize = 512;
+/// One line of captured output; the rest of the line is cut, and the cut is marked.
+pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
+/// Captured output of one task attempt; the rest is counted and dropped.
+pub const TASK_OUTPUT_BYTES_MAX: u64 = 16 << 20;
+/// Captured output of one running revision, kept as a ring of two files.
+pub const REVISION_LOG_BYTES_MAX: u64 = 16 << 20;
+/// A JUnit or other report file.
+pub const REPORT_BYTES_MAX: u64 = 64 << 20;
+/// Findings kept from one report.
+pub const FINDINGS_MAX: usize = 50_000;
+/// Files in one artifact.
+pub const ARTIFACT_FILES_MAX: usize = 100_000;
+/// Bytes in one artifact.
+pub const ARTIFACT_BYTES_MAX: u64 = 2 << 30;
+/// One API request's body.
+pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
+/// Concurrent live-update streams of one server.
+pub const STREAMS_MAX: usize = 1_000;

@@ -1,0 +1,1 @@
+//! Reads git history: commits, tags, changes, versions.

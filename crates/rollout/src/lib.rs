@@ -1,0 +1,1 @@
+//! Promotion through environments; strategies; sequential analysis; rollback.

@@ -1,0 +1,1 @@
+//! HTTP API, identity, live updates and the dashboard.
