@@ -1,0 +1,230 @@
+//! Is the canary harmful, safe, or is it too early to tell: a sequential analysis that stays valid at every look.
+//!
+//! [`Analysis`] folds the readings of a traffic splitter into e-processes: harm over the whole rollout, safety in the
+//! present step, the split of traffic, and a confidence sequence for people. It is pure and deterministic: the same
+//! readings at the same times give bit-identical evidence, so every recorded verdict can be replayed. It leaves out
+//! deadlines and actions (the planner's) and how readings are got (the platform's). The mathematics and its figures are in
+//! `docs/explanation/analysis.md`.
+//!
+//! Invariant: no data never becomes `Safe`; whatever the counts, every number in an [`Evidence`] is finite.
+
+pub mod allowance;
+pub mod bernoulli;
+pub mod confidence;
+pub mod grid;
+pub mod multinomial;
+pub mod odds;
+pub mod rate;
+mod signals;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use delivery::clock::millis_between;
+use delivery::evidence::{Evidence, Finding};
+use delivery::strategy::AnalysisPolicy;
+use delivery::traffic::{Sample, Weight};
+use delivery::{Digest, Timestamp};
+
+use confidence::ConfidenceSequence;
+use signals::{Harm, Safety};
+use window::{Interval, Reading, Window};
+
+/// Probability of ever calling a healthy split of traffic a mismatch, in one step.
+pub const MISMATCH_ALPHA: f64 = 1e-4;
+/// Requests under way in the canary that never hold promotion back.
+const IN_FLIGHT_FREE: f64 = 10.0;
+
+/// What began with a step and ends with it.
+#[derive(Debug, Clone)]
+struct Step {
+    began: Timestamp,
+    weight: Weight,
+    safety: Safety,
+    canary_requests: u64,
+    canary_errors: u64,
+    stable_requests: u64,
+    stable_errors: u64,
+    /// Requests that began while the weight was in force: stable, canary.
+    started: [u64; 2],
+    /// Weight under which `started` was counted.
+    started_at: Weight,
+    /// Canary requests under way are too many to trust those that ended.
+    stuck: bool,
+}
+
+/// The sequential analysis of one rollout. See the module.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    policy: AnalysisPolicy,
+    digest: Digest,
+    /// Whether the split of traffic is judged.
+    split: bool,
+    window: Window,
+    harm: Harm,
+    /// Harm was shown at some look. That is for good: the threshold holds for all looks together.
+    harm_shown: Option<signals::Place>,
+    confidence: ConfidenceSequence,
+    step: Option<Step>,
+    /// When the last canary request was seen, or the step began.
+    last_canary: Option<Timestamp>,
+}
+
+/// A policy that can't be computed with is made harmless: not finite becomes the default, the rest is cut to its range.
+fn computable(policy: &AnalysisPolicy) -> AnalysisPolicy {
+    let standard = AnalysisPolicy::default();
+    let cut = |value: f64, default: f64, low: f64, high: f64| {
+        if value.is_finite() { value.clamp(low, high) } else { default }
+    };
+    AnalysisPolicy {
+        alpha: cut(policy.alpha, standard.alpha, 1e-12, 0.5),
+        beta: cut(policy.beta, standard.beta, 1e-12, 0.5),
+        error_ratio_margin: cut(policy.error_ratio_margin, standard.error_ratio_margin, 1.0, 20.0),
+        error_rate_floor: cut(policy.error_rate_floor, standard.error_rate_floor, 1e-6, 0.99),
+        safe_ratio: cut(policy.safe_ratio, standard.safe_ratio, 1.0, 100.0),
+        latency_ratio_margin: cut(policy.latency_ratio_margin, standard.latency_ratio_margin, 1.0, 20.0),
+        latency_share_floor: cut(policy.latency_share_floor, standard.latency_share_floor, 1e-6, 0.99),
+        ..policy.clone()
+    }
+}
+
+impl Analysis {
+    /// For one rollout of the artifact. `split` says whether the split of traffic is judged too: only where each request
+    /// is drawn by itself (`Sticky::None`), because a sticky user's requests come together.
+    pub fn new(policy: &AnalysisPolicy, digest: Digest, split: bool) -> Self {
+        let policy = computable(policy);
+        Self {
+            harm: Harm::new(&policy),
+            confidence: ConfidenceSequence::new(policy.alpha),
+            policy,
+            digest,
+            split,
+            window: Window::default(),
+            harm_shown: None,
+            step: None,
+            last_canary: None,
+        }
+    }
+
+    /// A step began. Safety starts over with intervals that begin after it; harm goes on over the whole rollout.
+    pub fn begin_step(&mut self, weight: Weight, at: Timestamp) {
+        self.step = Some(Step {
+            began: at,
+            weight,
+            safety: Safety::new(&self.policy),
+            canary_requests: 0,
+            canary_errors: 0,
+            stable_requests: 0,
+            stable_errors: 0,
+            started: [0; 2],
+            started_at: weight,
+            stuck: false,
+        });
+        self.last_canary = Some(at);
+    }
+
+    /// One look, with the splitter's reading if there is one.
+    ///
+    /// The finding is the first of these that holds:
+    /// `Harm`, shown now or before; `RatioMismatch`; `NoSignal`: no reading, counters that started over, no step, or no
+    /// canary request for the policy's silence; `Safe`: every signal shown safe by intervals within the step;
+    /// `Continue`. So evidence of harm counts even when the split is wrong, and nothing is called safe that can't be
+    /// compared or wasn't seen.
+    pub fn observe(&mut self, sample: Option<&Sample>, at: Timestamp) -> Evidence {
+        let reading = sample.map(|sample| self.window.read(sample));
+        if let Some(Reading::Interval(interval)) = &reading {
+            self.take(interval, at);
+        }
+        let (log_e_harm, carrier) = self.harm.log_e();
+        if self.harm_shown.is_none() && log_e_harm >= -libm::log(self.policy.alpha) {
+            self.harm_shown = Some(carrier);
+        }
+        let blind = matches!(reading, None | Some(Reading::Reset));
+        let (finding, signal, log_e_safe) = self.finding(blind, at);
+        let step = self.step.as_ref();
+        Evidence {
+            finding,
+            log_e_harm,
+            log_e_safe,
+            signal,
+            ratio_low: self.confidence.low(),
+            ratio_high: self.confidence.high(),
+            canary_requests: step.map_or(0, |step| step.canary_requests),
+            canary_errors: step.map_or(0, |step| step.canary_errors),
+            stable_requests: step.map_or(0, |step| step.stable_requests),
+            stable_errors: step.map_or(0, |step| step.stable_errors),
+            digest: self.digest.clone(),
+        }
+    }
+
+    fn take(&mut self, interval: &Interval, at: Timestamp) {
+        let tables = signals::tables(interval);
+        self.harm.observe(interval, &tables);
+        let share = signals::share(interval);
+        self.confidence.observe(interval.canary.errors, interval.stable.errors, share);
+        if interval.canary.requests > 0 {
+            self.last_canary = self.last_canary.max(Some(at));
+        }
+        if let Some(step) = &mut self.step
+            && interval.from >= step.began
+        {
+            step.safety.observe(interval, &tables);
+            step.count(interval);
+        }
+    }
+
+    fn finding(&self, blind: bool, at: Timestamp) -> (Finding, String, f64) {
+        let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, 0), |step| step.safety.log_e());
+        let (finding, signal) = if let Some(carrier) = self.harm_shown {
+            (Finding::Harm, signals::name(carrier))
+        } else if self.split && self.step.as_ref().is_some_and(Step::mismatched) {
+            (Finding::RatioMismatch, "split of traffic".into())
+        } else if blind || self.silent(at) {
+            (Finding::NoSignal, "canary requests".into())
+        } else if self.step.as_ref().is_some_and(|step| step.stuck) {
+            (Finding::Continue, "canary requests under way".into())
+        } else if log_e_safe >= -libm::log(self.policy.beta) {
+            (Finding::Safe, signals::name(laggard))
+        } else {
+            (Finding::Continue, signals::name(laggard))
+        };
+        (finding, signal, log_e_safe)
+    }
+
+    fn silent(&self, at: Timestamp) -> bool {
+        self.last_canary.is_none_or(|last| millis_between(last, at) >= self.policy.silence_ms)
+    }
+}
+
+impl Step {
+    fn count(&mut self, interval: &Interval) {
+        let (canary, stable) = (&interval.canary, &interval.stable);
+        self.canary_requests = self.canary_requests.saturating_add(canary.requests);
+        self.canary_errors = self.canary_errors.saturating_add(canary.errors);
+        self.stable_requests = self.stable_requests.saturating_add(stable.requests);
+        self.stable_errors = self.stable_errors.saturating_add(stable.errors);
+        // Requests that hang are not in any count yet. With the stable arm as the measure of what is normal, a canary
+        // that holds more than twice its part is not called safe until they end.
+        let part = self.weight.share() / (1.0 - self.weight.share()).max(1e-4);
+        self.stuck = canary.in_flight as f64 > IN_FLIGHT_FREE + 2.0 * part * stable.in_flight as f64;
+        let (Some(weight), Some(from_stable), Some(from_canary)) =
+            (interval.weight, stable.started, canary.started)
+        else {
+            return;
+        };
+        if weight != self.started_at {
+            (self.started, self.started_at) = ([0; 2], weight);
+        }
+        self.started[0] = self.started[0].saturating_add(from_stable);
+        self.started[1] = self.started[1].saturating_add(from_canary);
+    }
+
+    /// Whether requests fell to the arms in other shares than the weight in force.
+    fn mismatched(&self) -> bool {
+        let share = self.started_at.share();
+        share > 0.0
+            && share < 1.0
+            && multinomial::log_e(self.started, [1.0 - share, share], multinomial::CONCENTRATION)
+                >= -libm::log(MISMATCH_ALPHA)
+    }
+}
