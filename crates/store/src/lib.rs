@@ -1,1 +1,20 @@
-//! One ledger and its projections over SQLite; Merkle tree and proofs; leases; content-addressed blobs.
+//! One ledger over SQLite with a Merkle tree over its records, leases, and content-addressed blobs.
+//!
+//! The ledger is the only truth: every durable fact is an event in it, and all state is a fold over it. Left out on
+//! purpose: projections (each engine folds what it needs), signing of checkpoints, and PostgreSQL.
+//!
+//! Invariant: nothing is acknowledged before it is durable, and nothing that was acknowledged is ever changed or lost
+//! without [`Ledger::verify`] saying so.
+
+pub mod artifact;
+mod blob;
+mod error;
+mod lease;
+pub mod ledger;
+pub mod merkle;
+
+pub use blob::{BLOB_BYTES_MAX, BlobError, BlobId, Blobs};
+pub use error::Error;
+pub use lease::{Lease, LeaseError};
+pub use ledger::verify::{Damage, Fault, Verification};
+pub use ledger::{Access, ConsistencyProof, Entry, Head, InclusionProof, Ledger};

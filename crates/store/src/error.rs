@@ -1,0 +1,188 @@
+//! What can go wrong with the ledger, for programs (the variants) and for people ([`Error::problem`]).
+//!
+//! The errors hold text rather than SQLite's own error values, because one failed commit answers many callers.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::Problem;
+use delivery::code::Code;
+use delivery::limits::{BATCH_RECORDS_MAX, RECORD_BYTES_MAX};
+use rusqlite::ErrorCode;
+
+/// Why the ledger did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no ledger at the path.
+    #[error("there is no ledger at {path}")]
+    Missing {
+        /// Where it was looked for.
+        path: Utf8PathBuf,
+    },
+    /// It can't be opened: permissions, a directory in its place, a file of another program.
+    #[error("the ledger at {path} can't be opened: {detail}")]
+    Unavailable {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// It was opened for reading, or its place can't be written.
+    #[error("the ledger at {path} can't be written")]
+    ReadOnly {
+        /// Where.
+        path: Utf8PathBuf,
+    },
+    /// A newer Trimtab wrote it.
+    #[error("the ledger has schema {found}, this Trimtab knows up to {known}")]
+    Newer {
+        /// Its schema version.
+        found: i64,
+        /// The newest that we know.
+        known: i64,
+    },
+    /// No space left. Nothing of the batch was recorded.
+    #[error("there is no space left for the ledger at {path}")]
+    Full {
+        /// Where.
+        path: Utf8PathBuf,
+    },
+    /// Its contents contradict each other. Reading goes on, writing does not.
+    #[error("the ledger is damaged: {detail}")]
+    Damaged {
+        /// What does not agree.
+        detail: String,
+    },
+    /// Another process kept it locked for longer than we wait.
+    #[error("another process kept the ledger locked for {waited_ms} ms")]
+    Locked {
+        /// How long we waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// Input or output failed. Whether the batch is recorded is known only after the next successful call.
+    #[error("the disk failed under the ledger at {path}: {detail}")]
+    Disk {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// One event is larger than a record may be.
+    #[error("the event {kind} takes more than {RECORD_BYTES_MAX} bytes")]
+    RecordTooLarge {
+        /// The event's name.
+        kind: &'static str,
+    },
+    /// More events at once than one commit may hold.
+    #[error("{events} events at once are more than {BATCH_RECORDS_MAX}")]
+    BatchTooLarge {
+        /// How many were given.
+        events: usize,
+    },
+    /// The event would read back as something else: it holds a number that is not finite.
+    #[error("the event {kind} can't be written so that it reads back the same: {detail}")]
+    NotRepresentable {
+        /// The event's name.
+        kind: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The ledger has grown since the caller decided ([`crate::Ledger::append_if`]). Nothing was recorded.
+    #[error("the ledger has grown to {size} records meanwhile")]
+    Conflict {
+        /// Its size now.
+        size: u64,
+    },
+    /// More callers wait than the queue holds. Nothing was recorded.
+    #[error("too many appends are waiting")]
+    Overloaded,
+    /// The ledger was closed, or its writer died, before the answer came.
+    #[error("the ledger's writer has stopped")]
+    Stopped,
+    /// The linked SQLite has the WAL-reset bug, which can lose commits.
+    #[error("SQLite {version} is older than 3.51.3 and can lose commits")]
+    SqliteTooOld {
+        /// The linked version.
+        version: String,
+    },
+    /// No record has that sequence number.
+    #[error("there is no record {sequence}")]
+    NoSuchRecord {
+        /// What was asked for.
+        sequence: u64,
+    },
+}
+
+impl Error {
+    /// As a person is told it.
+    pub fn problem(&self) -> Problem {
+        let (code, hint) = match self {
+            Self::Missing { .. } => {
+                (Code::StoreUnavailable, "run a command that records something first, such as 'trimtab run'")
+            }
+            Self::Unavailable { .. } => {
+                (Code::StoreUnavailable, "check that the path is a ledger and that you may read it")
+            }
+            Self::Stopped | Self::Overloaded => {
+                (Code::StoreUnavailable, "try again; nothing that was acknowledged is lost")
+            }
+            Self::SqliteTooOld { .. } => (Code::StoreUnavailable, "build Trimtab with its bundled SQLite"),
+            Self::ReadOnly { .. } => {
+                (Code::StoreReadOnly, "give yourself write permission on the ledger's directory and files")
+            }
+            Self::Newer { .. } => {
+                (Code::StoreNewer, "use the newer Trimtab that wrote it, or restore a backup")
+            }
+            Self::Full { .. } => (Code::StoreFull, "free some space; recording goes on by itself then"),
+            Self::Damaged { .. } => (
+                Code::StoreDamaged,
+                "run 'trimtab ledger verify' to see what is damaged; keep a copy before you touch it",
+            ),
+            Self::Locked { .. } => (
+                Code::StoreLocked,
+                "find the other process (such as a backup or an SQLite shell) and let it finish",
+            ),
+            Self::Disk { .. } => {
+                (Code::StoreUnavailable, "check the disk and the system's log, then try again")
+            }
+            Self::RecordTooLarge { .. } | Self::BatchTooLarge { .. } | Self::NotRepresentable { .. } => {
+                (Code::RecordTooLarge, "this is a fault in Trimtab; please report it with the event's name")
+            }
+            Self::Conflict { .. } => {
+                (Code::StoreLocked, "run the command again; it decides anew on what is there now")
+            }
+            Self::NoSuchRecord { .. } => {
+                (Code::ThingUnknown, "run 'trimtab status' to see how far the ledger goes")
+            }
+        };
+        Problem::new(code, self.to_string()).hint(hint)
+    }
+
+    /// From SQLite's error. What is neither the disk nor a lock is damage: our statements are fixed and known to be good.
+    pub(crate) fn from_sqlite(path: &Utf8Path, error: &rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let detail = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Self::Locked { waited_ms: crate::ledger::schema::BUSY_TIMEOUT.as_millis() as u64 }
+            }
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Unavailable { path, detail },
+            Some(
+                ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::FileLockingProtocolFailed,
+            ) => Self::Disk { path, detail },
+            _ => Self::Damaged { detail },
+        }
+    }
+
+    /// From the file system's error.
+    pub(crate) fn from_io(path: &Utf8Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let path = path.to_owned();
+        match error.kind() {
+            ErrorKind::NotFound => Self::Missing { path },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
+            ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
+            _ => Self::Unavailable { path, detail: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A lease: the right to be the only one, on this machine, for as long as the process lives.
+//!
+//! It is a lock on a file (`flock`), so the kernel gives it back at the death of the process, however it dies. It is no
+//! fencing token: effects carry the ledger's epoch for that. Directories on network file systems are not supported.
+//!
+//! Invariant: of all holders of one name in one directory, at most one has it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+use camino::Utf8Path;
+use delivery::Problem;
+use delivery::code::Code;
+
+/// The holder's text that is read back, at most.
+const HOLDER_BYTES_MAX: u64 = 1_024;
+
+/// A held lease. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Lease {
+    file: File,
+}
+
+/// Why a lease was not got.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else has it.
+    #[error("it is held by {holder}")]
+    Held {
+        /// What they call themselves.
+        holder: String,
+    },
+    /// The file can't be made or locked, or the name is not a plain file name.
+    #[error("the lock file can't be used")]
+    Io(#[from] std::io::Error),
+}
+
+impl LeaseError {
+    /// As a person is told it.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Held { holder } => {
+                Problem::new(Code::StoreLocked, format!("{holder} is at work here already"))
+                    .hint("wait until it has finished, or end that process")
+            }
+            Self::Io(error) => Problem::new(Code::StoreUnavailable, "the lock file can't be used")
+                .because(error)
+                .hint("check that you may write to the ledger's directory"),
+        }
+    }
+}
+
+impl Lease {
+    /// Takes the lease without waiting. `holder` is what others are told who find it taken: process and purpose.
+    pub fn acquire(directory: &Utf8Path, name: &str, holder: &str) -> Result<Self, LeaseError> {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file name");
+            return Err(LeaseError::Io(error));
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // Never deleted: a lock on a deleted file excludes nobody.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join(format!("{name}.lock")))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = Vec::new();
+                file.take(HOLDER_BYTES_MAX).read_to_end(&mut text)?;
+                let text = String::from_utf8_lossy(&text);
+                let holder = if text.trim().is_empty() { "another process" } else { text.trim() };
+                return Err(LeaseError::Held { holder: holder.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(LeaseError::Io(error)),
+        }
+        file.set_len(0)?;
+        file.write_all(holder.as_bytes())?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Others should not read an old holder's name between the next lock and its writing.
+        let _ = self.file.set_len(0);
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_held_once_and_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(directory.path()).unwrap().join("new");
+        let lease = Lease::acquire(&directory, "ship", "process 1 (ship)").unwrap();
+        match Lease::acquire(&directory, "ship", "process 2") {
+            Err(error @ LeaseError::Held { .. }) => {
+                assert_eq!(error.to_string(), "it is held by process 1 (ship)");
+                assert_eq!(error.problem().code, Code::StoreLocked);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(Lease::acquire(&directory, "server", "process 2").is_ok());
+        drop(lease);
+        assert!(Lease::acquire(&directory, "ship", "process 2").is_ok());
+    }
+
+    #[test]
+    fn names_stay_in_the_directory() {
+        for name in ["", "../x", ".", "a/b", "a\0b"] {
+            assert!(
+                matches!(Lease::acquire(Utf8Path::new("/tmp"), name, "x"), Err(LeaseError::Io(_))),
+                "{name:?}"
+            );
+        }
+    }
+}

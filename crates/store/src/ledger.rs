@@ -1,0 +1,345 @@
+//! The ledger: an append-only sequence of events with a Merkle tree over it.
+//!
+//! One writer thread per open ledger commits for all callers together (`writer`); readers have their own connections and
+//! see whole commits only (`scan`, `verify`). Several processes may have the same file open: SQLite's lock orders their
+//! commits, and each continues from the head that the other left.
+//!
+//! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
+//! the disk.
+
+mod head;
+mod proof;
+mod scan;
+pub(crate) mod schema;
+pub mod verify;
+mod wire;
+mod writer;
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::limits::BATCH_RECORDS_MAX;
+use delivery::{Actor, Event, Recorded, Timestamp};
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use self::head::HeadRow;
+pub use self::proof::{ConsistencyProof, InclusionProof};
+use self::scan::Scanned;
+use self::verify::{Fault, Verification};
+use self::writer::{Request, WriterThread};
+use crate::error::Error;
+use crate::merkle::Hash;
+
+/// How often a waiter looks for records that another process appended.
+const POLL: Duration = Duration::from_millis(50);
+/// Reading connections that are kept open for the next reader.
+const READERS_KEPT: usize = 8;
+
+/// What the ledger is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Appending and reading; makes the file when there is none.
+    ReadWrite,
+    /// Reading only; works on a read-only file system.
+    ReadOnly,
+}
+
+/// What reading finds at a place in the sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A record.
+    Record(Recorded),
+    /// Something that can't be used: a damaged, missing or unknown record. Of a run of missing ones, the last.
+    Quarantined {
+        /// Its place.
+        sequence: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Entry {
+    /// Its place: the `after` of the next read.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.sequence,
+            Self::Quarantined { sequence, .. } => *sequence,
+        }
+    }
+}
+
+/// The ledger's size and root at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Number of records, and the last one's sequence.
+    pub size: u64,
+    /// Root of the Merkle tree over them (RFC 6962).
+    pub root: Hash,
+    /// When the last one was recorded.
+    pub last_at: Option<Timestamp>,
+}
+
+/// An open ledger. Clones share it; it is closed when the last one is dropped.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: Utf8PathBuf,
+    readers: Mutex<Vec<Connection>>,
+    /// The highest sequence known in this process.
+    size: watch::Sender<u64>,
+    polled: Mutex<Option<tokio::time::Instant>>,
+    writer: Option<WriterThread>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in that file. With [`Access::ReadWrite`] missing directories (0700) and the file (0600) are made.
+    ///
+    /// Damaged records or a damaged head don't fail it: records are quarantined when read, and a damaged head
+    /// refuses appends with [`Error::Damaged`].
+    pub fn open(path: &Utf8Path, access: Access) -> Result<Self, Error> {
+        let size = watch::Sender::new(0);
+        let writer = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(WriterThread::start(path, size.clone())?),
+        };
+        let reader = schema::open_reader(path)?;
+        let inner = Inner {
+            path: path.to_owned(),
+            readers: Mutex::new(vec![reader]),
+            size,
+            polled: Mutex::new(None),
+            writer,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Utf8Path {
+        &self.inner.path
+    }
+
+    /// Appends the events as one unit: all of them, next to each other, or none. Returns after they are on the disk,
+    /// with the sequence and time they got: `at`, or the last record's time where that is later, in whole microseconds.
+    ///
+    /// Dropping the future does not take the append back once it has been started.
+    pub async fn append(
+        &self,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        self.submit(None, actor, at, events).await
+    }
+
+    /// Appends only if the ledger still has `expected_size` records, else [`Error::Conflict`]: for callers whose events
+    /// follow from what they have read. No events: only the comparison.
+    pub async fn append_if(
+        &self,
+        expected_size: u64,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        self.submit(Some(expected_size), actor, at, events).await
+    }
+
+    /// [`Ledger::append`] for code that is not async. Blocks the thread for about one fsync.
+    pub fn append_blocking(
+        &self,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        self.submit_blocking(None, actor, at, events)
+    }
+
+    /// [`Ledger::append_if`] for code that is not async.
+    pub fn append_if_blocking(
+        &self,
+        expected_size: u64,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        self.submit_blocking(Some(expected_size), actor, at, events)
+    }
+
+    async fn submit(
+        &self,
+        expected: Option<u64>,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        if events.is_empty() && expected.is_none() {
+            return Ok(Vec::new());
+        }
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let reply = Box::new(move |answer| {
+            let _ = sender.send(answer);
+        });
+        self.enqueue(expected, actor, at, events, reply)?;
+        receiver.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    fn submit_blocking(
+        &self,
+        expected: Option<u64>,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+    ) -> Result<Vec<Recorded>, Error> {
+        if events.is_empty() && expected.is_none() {
+            return Ok(Vec::new());
+        }
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let reply = Box::new(move |answer| {
+            let _ = sender.send(answer);
+        });
+        self.enqueue(expected, actor, at, events, reply)?;
+        receiver.recv().unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Checks on the caller's thread whatever does not depend on the record's place, then queues the batch.
+    fn enqueue(
+        &self,
+        expected: Option<u64>,
+        actor: &Actor,
+        at: Timestamp,
+        events: Vec<Event>,
+        reply: writer::Reply,
+    ) -> Result<(), Error> {
+        let Some(writer) = &self.inner.writer else {
+            return Err(Error::ReadOnly { path: self.inner.path.clone() });
+        };
+        if events.len() > BATCH_RECORDS_MAX {
+            return Err(Error::BatchTooLarge { events: events.len() });
+        }
+        events.iter().try_for_each(|event| wire::check(actor, event))?;
+        writer.send(Request { expected, actor: actor.clone(), at: at.as_microsecond(), events, reply })
+    }
+
+    /// At most `limit` entries after the sequence `after`, in order; none when there are no more. What can't be used
+    /// comes as [`Entry::Quarantined`], so a bad record never hides the ones behind it.
+    pub fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, Error> {
+        let path = &self.inner.path;
+        self.with_reader(|connection| {
+            let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+            let transaction = connection.transaction().map_err(fault)?;
+            let size = HeadRow::read(path, &transaction).ok().map(|head| head.frontier.size());
+            let mut entries = Vec::new();
+            if limit == 0 {
+                return Ok(entries);
+            }
+            scan::scan(path, &transaction, after, size, &mut |item| {
+                entries.push(entry(item));
+                if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            Ok(entries)
+        })
+    }
+
+    /// The size and root now. [`Error::Damaged`] when the head contradicts itself.
+    pub fn head(&self) -> Result<Head, Error> {
+        let path = &self.inner.path;
+        let row = self.with_reader(|connection| HeadRow::read(path, connection))?;
+        let last_at = row.last_at.map(Timestamp::from_microsecond).transpose();
+        Ok(Head {
+            size: row.frontier.size(),
+            root: row.frontier.root(),
+            last_at: last_at.map_err(|error| Error::Damaged { detail: error.to_string() })?,
+        })
+    }
+
+    /// Waits until there are more than `after` records, whoever appends them, and returns how many there are. Appends of
+    /// this process wake it at once, those of others within 50 ms. Needs a runtime with time enabled.
+    pub async fn changed(&self, after: u64) -> Result<u64, Error> {
+        let mut size = self.inner.size.subscribe();
+        loop {
+            let known = *size.borrow_and_update();
+            if known > after {
+                return Ok(known);
+            }
+            self.poll()?;
+            tokio::select! {
+                // Never closed: this ledger holds a sender.
+                _ = size.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Looks for others' appends, once per [`POLL`] however many wait.
+    fn poll(&self) -> Result<(), Error> {
+        let Ok(mut polled) = self.inner.polled.try_lock() else { return Ok(()) };
+        let now = tokio::time::Instant::now();
+        if polled.is_some_and(|last| now.duration_since(last) < POLL / 2) {
+            return Ok(());
+        }
+        let path = &self.inner.path;
+        let last = self.with_reader(|connection| {
+            head::last_sequence(connection).map_err(|error| Error::from_sqlite(path, &error))
+        })?;
+        *polled = Some(now);
+        writer::publish(&self.inner.size, last);
+        Ok(())
+    }
+
+    /// Recomputes everything (sequence, bodies, hashes, times, root, head) and reports each damage. Streams in constant
+    /// memory; sees one moment of the ledger while appends go on. Blocks the thread: about 4 s for a million records.
+    pub fn verify(&self) -> Result<Verification, Error> {
+        self.with_reader(|connection| verify::verify(&self.inner.path, connection))
+    }
+
+    /// The proof that the record is in the ledger as it is now. Reads all leaf hashes.
+    pub fn prove_inclusion(&self, sequence: u64) -> Result<InclusionProof, Error> {
+        self.with_reader(|connection| proof::inclusion(&self.inner.path, connection, sequence))
+    }
+
+    /// The proof that the ledger as it is now begins with the ledger as it was with `from_size` records (at least 1).
+    pub fn prove_consistency(&self, from_size: u64) -> Result<ConsistencyProof, Error> {
+        self.with_reader(|connection| proof::consistency(&self.inner.path, connection, from_size))
+    }
+
+    /// Lends a reading connection. One that met an error is not used again.
+    fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let pool = || self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pool().pop();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.inner.path)?,
+        };
+        let answer = read(&mut connection)?;
+        let mut pool = pool();
+        if pool.len() < READERS_KEPT {
+            pool.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+fn entry(item: Scanned<'_>) -> Entry {
+    let quarantined = |sequence, fault: &Fault| Entry::Quarantined { sequence, reason: fault.to_string() };
+    match item {
+        Scanned::Row(row) => match row.open().1 {
+            Ok(record) => Entry::Record(record),
+            Err(fault) => quarantined(row.sequence as u64, &fault),
+        },
+        Scanned::Missing { from, to } => {
+            Entry::Quarantined { sequence: to, reason: format!("records {from} to {to} are missing") }
+        }
+        Scanned::Unreadable { sequence, detail } => quarantined(sequence, &Fault::Database(detail)),
+    }
+}

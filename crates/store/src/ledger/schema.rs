@@ -1,0 +1,196 @@
+//! The ledger's file: how it is made, opened and brought to the present schema.
+//!
+//! Durability is decided here: WAL with `synchronous=FULL` means that a commit returns after its fsync. Each connection
+//! is checked to really have it, because a file system without shared memory silently keeps another journal mode.
+//!
+//! Invariant: a file of a newer schema, or of another program, is never written to.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::error::Error;
+
+/// How long we wait for another process's lock.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first SQLite without the WAL-reset bug, which could lose commits.
+const SQLITE_MIN: i32 = 3_051_003;
+/// Marks the file as ours: "TRIM" in ASCII.
+const APPLICATION: i64 = 0x5452_494d;
+
+/// Schema changes by number, from 1. Never edited once released; a new one is added at the end.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE record (
+        sequence INTEGER PRIMARY KEY,
+        at       INTEGER NOT NULL,
+        format   INTEGER NOT NULL,
+        body     BLOB NOT NULL,
+        leaf     BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE head (
+        id       INTEGER PRIMARY KEY CHECK (id = 1),
+        size     INTEGER NOT NULL,
+        root     BLOB NOT NULL,
+        frontier BLOB NOT NULL,
+        last_at  INTEGER
+    ) STRICT;
+    INSERT INTO head VALUES
+        (1, 0, x'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', x'', NULL);
+"];
+
+/// The schema version that this build writes.
+pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+
+fn check_library() -> Result<(), Error> {
+    if rusqlite::version_number() < SQLITE_MIN {
+        return Err(Error::SqliteTooOld { version: rusqlite::version().to_owned() });
+    }
+    Ok(())
+}
+
+/// A connection for the writer: makes directories (0700) and the file (0600) when they are missing, and migrates.
+pub(super) fn open_writer(path: &Utf8Path) -> Result<Connection, Error> {
+    check_library()?;
+    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+    create(path)?;
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(fault)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(fault)?;
+    refuse_foreign(path, &connection)?;
+    let journal: String =
+        retry_busy(|| connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)))
+            .map_err(fault)?;
+    // 64 MiB: what a WAL that once grew large is cut back to.
+    connection
+        .execute_batch(
+            "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;",
+        )
+        .map_err(fault)?;
+    let synchronous = pragma(&connection, "synchronous").map_err(fault)?;
+    if journal != "wal" || synchronous != 2 {
+        return Err(Error::Unavailable {
+            path: path.to_owned(),
+            detail: format!("the file system gives journal mode {journal}, not wal"),
+        });
+    }
+    migrate(path, &mut connection)?;
+    Ok(connection)
+}
+
+/// A connection for reading. Falls back to an immutable view where neither the file's directory nor its shared memory can
+/// be written and no log is waiting, which is how a ledger on read-only media looks.
+pub(super) fn open_reader(path: &Utf8Path) -> Result<Connection, Error> {
+    check_library()?;
+    if let Err(error) = std::fs::metadata(path) {
+        return Err(Error::from_io(path, &error));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags)
+        .map_err(|error| Error::from_sqlite(path, &error))
+        .and_then(|connection| prepare_reader(path, connection));
+    let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default()));
+    let nothing_waits = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
+    match opened {
+        Err(Error::Unavailable { .. } | Error::ReadOnly { .. }) if nothing_waits => {
+            let escaped = path.as_str().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            let uri = format!("file:{escaped}?immutable=1");
+            let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+                .map_err(|error| Error::from_sqlite(path, &error))?;
+            prepare_reader(path, connection)
+        }
+        other => other,
+    }
+}
+
+fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection, Error> {
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| Error::from_sqlite(path, &error))?;
+    let version = refuse_foreign(path, &connection)?;
+    if version == 0 {
+        return Err(Error::Missing { path: path.to_owned() });
+    }
+    Ok(connection)
+}
+
+/// The schema version, if the file is ours (or empty) and not newer than we are.
+fn refuse_foreign(path: &Utf8Path, connection: &Connection) -> Result<i64, Error> {
+    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+    let version = retry_busy(|| pragma(connection, "user_version")).map_err(fault)?;
+    let application = pragma(connection, "application_id").map_err(fault)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
+    let fresh = version == 0 && application == 0 && tables == 0;
+    if !fresh && application != APPLICATION {
+        let detail = "it is a database of another program".to_owned();
+        return Err(Error::Unavailable { path: path.to_owned(), detail });
+    }
+    if version > SCHEMA {
+        return Err(Error::Newer { found: version, known: SCHEMA });
+    }
+    Ok(version)
+}
+
+fn migrate(path: &Utf8Path, connection: &mut Connection) -> Result<(), Error> {
+    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+    if pragma(connection, "user_version").map_err(fault)? == SCHEMA {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+    // Again under the lock: another process may have migrated meanwhile.
+    let version = refuse_foreign(path, &transaction)?;
+    for (number, migration) in (1_i64..).zip(MIGRATIONS) {
+        if number > version {
+            transaction.execute_batch(migration).map_err(fault)?;
+        }
+    }
+    transaction
+        .execute_batch(&format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={SCHEMA};"))
+        .map_err(fault)?;
+    transaction.commit().map_err(fault)
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+/// Switching to WAL and recovering a log answer "busy" without waiting when two processes open at once.
+fn retry_busy<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut left = BUSY_TIMEOUT.as_millis() / PAUSE.as_millis();
+    loop {
+        match attempt() {
+            Err(error)
+                if left > 0 && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) =>
+            {
+                left -= 1;
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn create(path: &Utf8Path) -> Result<(), Error> {
+    let writable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::ReadOnly { path: path.to_owned() },
+        _ => Error::from_io(path, &error),
+    };
+    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(writable)?;
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            file.sync_all().map_err(writable)?;
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(writable)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            // SQLite would fall back to a read-only connection and fail at the first write only.
+            OpenOptions::new().read(true).write(true).open(path).map(drop).map_err(writable)
+        }
+        Err(error) => Err(writable(error)),
+    }
+}
