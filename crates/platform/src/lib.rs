@@ -1,1 +1,12 @@
 //! Where software runs: host processes, and the embedded proxy that splits traffic between revisions.
+//!
+//! [`edge`] is the daemon that does both for one service and environment, and its client; [`process`] and the private
+//! supervisor below it run instances; [`mask`] keeps secrets out of what is stored. It deliberately leaves out deciding
+//! (the `rollout` crate) and verifying artifacts (`attest`): it does what commands say. Invariant: nothing above this crate
+//! names a platform's means (processes, ports, sockets); they see commands, outcomes and samples.
+
+pub mod edge;
+mod log;
+pub mod mask;
+pub mod process;
+mod supervisor;

@@ -1,0 +1,65 @@
+//! The edge: one long-lived process for each service and environment, which runs the service's revisions and splits traffic
+//! between them.
+//!
+//! It holds the proxy that listens on the environment's address, the supervisor of the revisions' instances, and a control
+//! API over a unix socket (HTTP/1.1 and JSON, below `/v1/`). It is separate from the rest of Trimtab so that it goes on
+//! serving its last safe weights when the rest dies; a raised weight falls to 0 when nobody renews its grant.
+//! It deliberately decides nothing about a rollout: it does what commands say, in order, at most once each.
+//!
+//! Invariants: what was acknowledged is on disk, save for lowering the weight, which comes first and works on a full disk
+//! too; a command with an epoch below the highest seen changes nothing; after a restart of the edge only stable has traffic,
+//! unless the canary's grant says `hold`.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::{EnvironmentName, ServiceName};
+use serde::{Deserialize, Serialize};
+
+mod client;
+mod error;
+mod launch;
+mod state;
+mod wire;
+
+pub use client::Edge;
+pub use error::Error;
+pub use wire::{
+    ExpiredStatus, InstanceState, InstanceStatus, Lowered, Renewal, RevisionStatus, Role, Status,
+};
+
+/// Where one edge listens and keeps its things. Written as `edge.json` into the state directory for the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// The service that it runs.
+    pub service: ServiceName,
+    /// The environment that it serves.
+    pub environment: EnvironmentName,
+    /// Where users' requests arrive, `host:port`; port 0 takes a free one and keeps it over restarts.
+    pub listen: String,
+    /// The control API's unix socket; see [`socket_path`].
+    pub control_socket: Utf8PathBuf,
+    /// Holds `state.json`, `effects.jsonl` and `edge.json`. One edge at a time.
+    pub state_directory: Utf8PathBuf,
+    /// Holds `edge.log` and one log for each revision.
+    pub log_directory: Utf8PathBuf,
+}
+
+/// The longest path that fits into a unix socket's address, in bytes.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A short path for an edge's control socket, in a folder that only this user may enter: unix socket paths are limited to
+/// [`SOCKET_PATH_BYTES_MAX`] bytes, which state directories easily exceed. `runtime_root` is `$XDG_RUNTIME_DIR` or the
+/// temporary directory; when it is itself too long, `/tmp` takes its place. The folder is made by the daemon.
+pub fn socket_path(
+    runtime_root: &Utf8Path,
+    state_directory: &Utf8Path,
+    service: &ServiceName,
+    environment: &EnvironmentName,
+) -> Utf8PathBuf {
+    let named = format!("{state_directory}\0{service}\0{environment}");
+    let digest = delivery::Digest::of(named.as_bytes());
+    let user = rustix::process::getuid().as_raw();
+    let tail = format!("trimtab-{user}/{}.sock", &digest.as_str()[..20]);
+    let path = runtime_root.join(&tail);
+    if path.as_str().len() <= SOCKET_PATH_BYTES_MAX { path } else { Utf8Path::new("/tmp").join(tail) }
+}
