@@ -6,7 +6,9 @@
 //! names a platform's means (processes, ports, sockets); they see commands, outcomes and samples.
 
 pub mod edge;
+pub mod grant;
 mod log;
 pub mod mask;
 pub mod process;
+pub mod proxy;
 mod supervisor;

@@ -1,0 +1,93 @@
+//! One request from the client's side: prepare its head, exchange it, hand the response back.
+//!
+//! Invariant: whatever happens, the client gets a response, and the request's ticket ends.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::body::{Relay, RequestBody, ResponseBody};
+use super::exchange::Exchange;
+use super::headers;
+use super::refusal::Refusal;
+use super::splitter::Splitter;
+use super::tunnel;
+
+/// A client's connection.
+pub(super) struct Client {
+    splitter: Splitter,
+    address: IpAddr,
+    forwarded_for: HeaderValue,
+}
+
+impl Client {
+    pub(super) fn new(splitter: Splitter, address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let forwarded_for = HeaderValue::try_from(address.to_string());
+        let forwarded_for = forwarded_for.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { splitter, address, forwarded_for }
+    }
+
+    /// Answers a request.
+    pub(super) async fn forward(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        let upgrade = match headers::prepare(&mut parts, &self.forwarded_for, body.is_end_stream()) {
+            Ok(upgrade) => upgrade.then(|| parts.extensions.remove::<OnUpgrade>()).flatten(),
+            Err(refusal) => return Ok(refusal.respond()),
+        };
+        parts.extensions.clear();
+        Ok(self.exchange(parts, RequestBody::new(body), upgrade).await)
+    }
+
+    async fn exchange(
+        &self,
+        parts: Parts,
+        body: RequestBody,
+        upgrade: Option<OnUpgrade>,
+    ) -> Response<ResponseBody> {
+        let mut exchange = Exchange::new(&self.splitter, self.address, parts, body);
+        let result = exchange.run().await;
+        let cookie = exchange.take_cookie();
+        let mut response = match result {
+            Ok((response, relay)) => respond(response, relay, upgrade).await,
+            Err(refusal) => refusal.respond(),
+        };
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+async fn respond(
+    response: Response<Incoming>,
+    relay: Relay,
+    upgrade: Option<OnUpgrade>,
+) -> Response<ResponseBody> {
+    let (mut parts, incoming) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        headers::strip_response(&mut parts.headers, false);
+        return Response::from_parts(parts, ResponseBody::relay(incoming, relay));
+    }
+    headers::strip_response(&mut parts.headers, true);
+    let Relay { upstream, mut ticket, .. } = relay;
+    let socket = upstream.into_socket().await;
+    let (Some(client), Some((instance, early))) = (upgrade, socket) else {
+        // It switched although nobody had asked.
+        ticket.finish(true);
+        return Refusal::Malformed.respond();
+    };
+    ticket.count(false);
+    tunnel::open(client, instance, early, ticket);
+    Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
+}

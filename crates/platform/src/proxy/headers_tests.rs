@@ -1,0 +1,114 @@
+use http::Request;
+
+use super::*;
+
+fn parts(build: http::request::Builder) -> Parts {
+    build.body(()).unwrap().into_parts().0
+}
+
+fn get() -> http::request::Builder {
+    Request::builder().uri("/a?b").header("host", "shop.example")
+}
+
+fn prepared(build: http::request::Builder, empty: bool) -> Result<(Parts, bool), Refusal> {
+    let mut parts = parts(build);
+    let upgrade = prepare(&mut parts, &HeaderValue::from_static("192.0.2.1"), empty)?;
+    Ok((parts, upgrade))
+}
+
+fn all<'a>(parts: &'a Parts, name: &str) -> Vec<&'a str> {
+    parts.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+#[test]
+fn hop_by_hop_fields_end_here() {
+    let request = get()
+        .header("connection", "close, X-Secret")
+        .header("connection", "host, content-length")
+        .header("x-secret", "1")
+        .header("keep-alive", "timeout=5")
+        .header("proxy-connection", "keep-alive")
+        .header("te", "gzip, trailers")
+        .header("upgrade", "h2c")
+        .header("expect", "100-continue")
+        .header("content-length", "3")
+        .header("x-kept", "1");
+    let (parts, upgrade) = prepared(request, false).unwrap();
+    assert!(!upgrade);
+    for gone in ["connection", "x-secret", "keep-alive", "proxy-connection", "upgrade", "expect"] {
+        assert!(all(&parts, gone).is_empty(), "{gone}");
+    }
+    assert_eq!(all(&parts, "te"), ["trailers"]);
+    assert_eq!(all(&parts, "host"), ["shop.example"]);
+    assert_eq!(all(&parts, "content-length"), ["3"]);
+    assert_eq!(all(&parts, "x-kept"), ["1"]);
+}
+
+#[test]
+fn the_way_is_written_down() {
+    let (plain, _) = prepared(get(), true).unwrap();
+    assert_eq!(all(&plain, "x-forwarded-for"), ["192.0.2.1"]);
+    assert_eq!(all(&plain, "x-forwarded-proto"), ["http"]);
+    assert_eq!(all(&plain, "x-forwarded-host"), ["shop.example"]);
+    assert_eq!(all(&plain, "via"), ["1.1 trimtab"]);
+    let outer = get()
+        .header("x-forwarded-for", "203.0.113.7")
+        .header("x-forwarded-proto", "https")
+        .header("x-forwarded-host", "outer.example");
+    let (behind, _) = prepared(outer, true).unwrap();
+    assert_eq!(all(&behind, "x-forwarded-for"), ["203.0.113.7", "192.0.2.1"]);
+    assert_eq!(all(&behind, "x-forwarded-proto"), ["https"]);
+    assert_eq!(all(&behind, "x-forwarded-host"), ["outer.example"]);
+}
+
+#[test]
+fn an_upgrade_is_carried_on_in_http_1_1_only() {
+    let ask = || get().header("connection", "keep-alive, Upgrade").header("upgrade", "websocket");
+    let (parts, upgrade) = prepared(ask(), true).unwrap();
+    assert!(upgrade);
+    assert_eq!((all(&parts, "connection"), all(&parts, "upgrade")), (vec!["upgrade"], vec!["websocket"]));
+    let (parts, upgrade) = prepared(ask().version(Version::HTTP_10), true).unwrap();
+    assert!(!upgrade && all(&parts, "upgrade").is_empty());
+}
+
+#[test]
+fn ambiguous_framing_is_refused() {
+    let both = get().header("transfer-encoding", "chunked").header("content-length", "3");
+    assert_eq!(prepared(both, false).err(), Some(Refusal::Framing));
+    let twice = get().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked");
+    assert_eq!(prepared(twice, false).err(), Some(Refusal::Framing));
+    let odd = get().header("transfer-encoding", "gzip, chunked");
+    assert_eq!(prepared(odd, false).err(), Some(Refusal::Framing));
+    let (unknown, _) = prepared(get().version(Version::HTTP_2), false).unwrap();
+    assert_eq!(all(&unknown, "transfer-encoding"), ["chunked"]);
+}
+
+#[test]
+fn there_is_one_host_and_an_origin_form() {
+    assert_eq!(prepared(Request::builder().uri("/"), true).err(), Some(Refusal::Host));
+    assert_eq!(prepared(get().header("host", "other"), true).err(), Some(Refusal::Host));
+    let absolute = get().uri("http://user@other.example:8080/x?y=1");
+    let (parts, _) = prepared(absolute, true).unwrap();
+    assert_eq!(parts.uri.to_string(), "/x?y=1");
+    assert_eq!(all(&parts, "host"), ["other.example:8080"]);
+    assert_eq!(prepared(get().method(Method::CONNECT), true).err(), Some(Refusal::Method));
+}
+
+#[test]
+fn crumbs_are_joined() {
+    let request = get().version(Version::HTTP_2).header("cookie", "a=1").header("cookie", "b=2");
+    let (parts, _) = prepared(request, true).unwrap();
+    assert_eq!(all(&parts, "cookie"), ["a=1; b=2"]);
+    assert_eq!(all(&parts, "via"), ["2.0 trimtab"]);
+    assert_eq!(parts.version, Version::HTTP_11);
+}
+
+#[test]
+fn responses_lose_their_connection() {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
+    strip_response(&mut headers, false);
+    assert!(headers.is_empty());
+}
