@@ -34,13 +34,17 @@ impl SteadyClock {
     #[expect(clippy::disallowed_methods, reason = "this module owns the system's clocks")]
     pub fn anchored(not_before: Option<Timestamp>) -> Self {
         let wall = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let wall = Timestamp::from_microsecond(wall.as_microsecond()).unwrap_or(wall);
         Self { anchor: not_before.map_or(wall, |floor| floor.max(wall)), started: Instant::now() }
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        self.anchor.saturating_add(self.started.elapsed()).unwrap_or(Timestamp::MAX)
+        // Whole microseconds, as the ledger keeps them: what is decided with a time is recorded with the same time.
+        let elapsed =
+            Duration::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.anchor.saturating_add(elapsed).unwrap_or(Timestamp::MAX)
     }
 }
 

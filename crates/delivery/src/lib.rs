@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod exit;
 pub mod finding;
 pub mod id;
+pub mod layout;
 pub mod limits;
 pub mod problem;
 pub mod release;

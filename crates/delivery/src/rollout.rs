@@ -21,6 +21,8 @@ pub struct RolloutPlan {
     pub revision: RevisionSpec,
     /// The revision that serves now; `None` for a first deployment.
     pub stable: Option<RevisionId>,
+    /// The release that this rollout takes back after it had already been promoted, if that is what it is for.
+    pub reverts: Option<ReleaseId>,
     /// The environment with its rules as they were when the plan was made.
     pub environment: Environment,
     /// SHA-256 over those rules: approvals are bound to it.

@@ -127,9 +127,10 @@ impl Analysis {
     ///
     /// The finding is the first of these that holds:
     /// `Harm`, shown now or before; `RatioMismatch`; `NoSignal`: no reading, counters that started over, no step, or no
-    /// canary request for the policy's silence; `Safe`: every signal shown safe by intervals within the step;
-    /// `Continue`. So evidence of harm counts even when the split is wrong, and nothing is called safe that can't be
-    /// compared or wasn't seen.
+    /// canary request for the policy's silence; `Continue` while too many canary requests hang or the evidence leans
+    /// towards harm (an e-value above 1); `Safe`: every signal shown safe by intervals within the step; `Continue`. So
+    /// evidence of harm counts even when the split is wrong, and nothing is called safe that can't be compared or wasn't
+    /// seen. The signal is what carries the finding; while it is `Continue`, what promotion waits for.
     pub fn observe(&mut self, sample: Option<&Sample>, at: Timestamp) -> Evidence {
         let reading = sample.map(|sample| self.window.read(sample));
         if let Some(Reading::Interval(interval)) = &reading {
@@ -140,7 +141,8 @@ impl Analysis {
             self.harm_shown = Some(carrier);
         }
         let blind = matches!(reading, None | Some(Reading::Reset));
-        let (finding, signal, log_e_safe) = self.finding(blind, at);
+        let leaning = (log_e_harm > 0.0).then_some(carrier);
+        let (finding, signal, log_e_safe) = self.finding(blind, leaning, at);
         let step = self.step.as_ref();
         Evidence {
             finding,
@@ -173,7 +175,7 @@ impl Analysis {
         }
     }
 
-    fn finding(&self, blind: bool, at: Timestamp) -> (Finding, String, f64) {
+    fn finding(&self, blind: bool, leaning: Option<signals::Place>, at: Timestamp) -> (Finding, String, f64) {
         let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, 0), |step| step.safety.log_e());
         let (finding, signal) = if let Some(carrier) = self.harm_shown {
             (Finding::Harm, signals::name(carrier))
@@ -183,6 +185,8 @@ impl Analysis {
             (Finding::NoSignal, "canary requests".into())
         } else if self.step.as_ref().is_some_and(|step| step.stuck) {
             (Finding::Continue, "canary requests under way".into())
+        } else if let Some(carrier) = leaning {
+            (Finding::Continue, signals::name(carrier))
         } else if log_e_safe >= -libm::log(self.policy.beta) {
             (Finding::Safe, signals::name(laggard))
         } else {

@@ -1,0 +1,83 @@
+//! Where Trimtab keeps things: one folder in the repository, and short socket paths outside it.
+//!
+//! Only names; nothing is touched here.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::id::{EnvironmentName, ServiceName};
+
+/// The folder's name in a repository.
+pub const STATE_DIRECTORY: &str = ".trimtab";
+
+/// The paths of one project's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: Utf8PathBuf,
+}
+
+impl Layout {
+    /// For the project whose manifest lies in `project`.
+    pub fn of_project(project: &Utf8Path) -> Self {
+        Self { root: project.join(STATE_DIRECTORY) }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
+    /// The ledger's database.
+    pub fn ledger(&self) -> Utf8PathBuf {
+        self.root.join("ledger.db")
+    }
+
+    /// Content-addressed blobs: artifacts' files, provenance envelopes.
+    pub fn blobs(&self) -> Utf8PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// The task cache.
+    pub fn cache(&self) -> Utf8PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Unpacked artifacts, one folder a revision, so that what one revision writes there can't reach another.
+    pub fn revisions(&self) -> Utf8PathBuf {
+        self.root.join("revisions")
+    }
+
+    /// The signing key.
+    pub fn signing_key(&self) -> Utf8PathBuf {
+        self.root.join("keys").join("signing.pem")
+    }
+
+    /// The token that the local API asks for.
+    pub fn api_token(&self) -> Utf8PathBuf {
+        self.root.join("keys").join("api-token")
+    }
+
+    /// Leases of controllers.
+    pub fn leases(&self) -> Utf8PathBuf {
+        self.root.join("leases")
+    }
+
+    /// Captured output of tasks.
+    pub fn task_logs(&self) -> Utf8PathBuf {
+        self.root.join("logs").join("tasks")
+    }
+
+    /// An edge's durable state.
+    pub fn edge(&self, service: &ServiceName, environment: &EnvironmentName) -> Utf8PathBuf {
+        self.root.join("edges").join(format!("{service}@{environment}"))
+    }
+
+    /// Captured output of an edge and of the revisions that it runs.
+    pub fn edge_logs(&self, service: &ServiceName, environment: &EnvironmentName) -> Utf8PathBuf {
+        self.root.join("logs").join("edges").join(format!("{service}@{environment}"))
+    }
+}
+
+/// The name of the lease that makes one controller the only one for a service in an environment.
+pub fn lease_name(service: &ServiceName, environment: &EnvironmentName) -> String {
+    format!("{service}@{environment}")
+}

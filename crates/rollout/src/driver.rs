@@ -1,0 +1,314 @@
+//! Carries a planner's decisions out in a world and records what came of them.
+//!
+//! The only asynchronous part of this crate. Every round is the same, whether the rollout is new, under way or taken over
+//! from a controller that died: catch up with the ledger, renew the grant, ask the planner, do that one thing.
+//!
+//! Invariants: an effect's intention is durable before the effect is asked for; a round that finds another controller in
+//! charge ends without doing anything; when the ledger can't be written the canary loses its traffic before the error is
+//! passed on (I12).
+
+use std::time::Duration;
+
+use delivery::clock::Clock;
+use delivery::effect::{Command, Effect, Outcome};
+use delivery::evidence::Finding;
+use delivery::rollout::{RollbackCause, RolloutOutcome};
+use delivery::traffic::Weight;
+use delivery::{Actor, Event, Recorded, RolloutId, Timestamp};
+use tokio::sync::watch;
+
+use crate::follower::Follower;
+use crate::planner::{self, Next};
+use crate::progress::Rollout;
+use crate::state::State;
+use crate::watch::Watch;
+use crate::world::{Renewal, Unreachable, World};
+
+/// The wait before a platform that did not answer is asked again.
+const RETRY: Duration = Duration::from_millis(250);
+/// The longest sleep, so that a clock that was wrong once can't put a driver to sleep for good.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Why a driver stopped before the rollout ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The ledger failed. The canary was sent to weight 0 if it could be reached.
+    #[error("the ledger can't be used")]
+    Ledger(#[from] store::Error),
+    /// Another controller took over.
+    #[error("another controller (generation {epoch}) has taken over")]
+    Fenced {
+        /// Its generation.
+        epoch: u64,
+    },
+    /// No such rollout is recorded.
+    #[error("there is no rollout {0}")]
+    Unknown(RolloutId),
+}
+
+/// What a driver tells while it works.
+pub enum Notice<'a> {
+    /// A record was added, by this driver or by somebody else.
+    Recorded(&'a Recorded, &'a State),
+    /// The platform did not answer; it is tried again.
+    Trouble(&'a Unreachable),
+}
+
+/// A person's wish to stop, from outside the ledger (Ctrl-C).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Go on.
+    Continue,
+    /// Take the release back and end.
+    TakeBack {
+        /// Who wishes it.
+        by: String,
+    },
+}
+
+/// One controller's work on one rollout.
+pub struct Driver<'a, W: World> {
+    /// The ledger and its state.
+    pub follower: &'a mut Follower,
+    /// Where it happens.
+    pub world: &'a mut W,
+    /// The present.
+    pub clock: &'a dyn Clock,
+    /// This controller, for people: `trimtab ship (pid 4711)`.
+    pub holder: String,
+    /// Whether a person wants it stopped.
+    pub wish: watch::Receiver<Wish>,
+    /// Is told of everything.
+    pub observe: &'a mut (dyn FnMut(Notice<'_>) + Send),
+}
+
+struct Charge {
+    rollout: RolloutId,
+    epoch: u64,
+    watch: Watch,
+    renewed: Option<Timestamp>,
+}
+
+impl<W: World> Driver<'_, W> {
+    /// Drives the rollout to its end and says how it ended.
+    pub async fn drive(mut self, rollout: &RolloutId) -> Result<RolloutOutcome, DriveError> {
+        match self.rounds(rollout).await {
+            Err(DriveError::Ledger(error)) => {
+                // Nobody can record what we do from here on, so the only safe thing is less traffic.
+                if let Err(unreachable) = self.world.lower().await {
+                    (self.observe)(Notice::Trouble(&unreachable));
+                }
+                Err(DriveError::Ledger(error))
+            }
+            end => end,
+        }
+    }
+
+    async fn rounds(&mut self, id: &RolloutId) -> Result<RolloutOutcome, DriveError> {
+        if let Some(outcome) = self.rollout(id)?.outcome {
+            return Ok(outcome);
+        }
+        let mut charge = self.acquire(id).await?;
+        loop {
+            self.catch_up()?;
+            let rollout = self.rollout(id)?;
+            if rollout.epoch > charge.epoch {
+                return Err(DriveError::Fenced { epoch: rollout.epoch });
+            }
+            charge.watch.catch_up(rollout);
+            if let Some(cause) = self.lapse(&mut charge).await? {
+                self.withdraw(id, cause).await?;
+                continue;
+            }
+            let rollout = self.rollout(id)?;
+            match planner::next(rollout, self.now()) {
+                Next::Done(outcome) => return Ok(outcome),
+                Next::Apply { sequence, effect } => self.apply(&charge, sequence, effect).await?,
+                Next::Look => self.look(&charge).await?,
+                Next::Withdraw(cause) => self.withdraw(id, cause).await?,
+                Next::Finish(outcome) => self.finish(id, outcome).await?,
+                Next::Wait(until) => self.wait(&charge, until).await?,
+            }
+        }
+    }
+
+    fn rollout(&self, id: &RolloutId) -> Result<&Rollout, DriveError> {
+        self.follower.state().rollouts.get(id).ok_or_else(|| DriveError::Unknown(id.clone()))
+    }
+
+    fn catch_up(&mut self) -> Result<(), DriveError> {
+        for recorded in self.follower.catch_up()? {
+            (self.observe)(Notice::Recorded(&recorded, self.follower.state()));
+        }
+        Ok(())
+    }
+
+    /// Records; false when somebody else recorded first, so that the decision must be made again.
+    async fn record(&mut self, events: Vec<Event>) -> Result<bool, DriveError> {
+        self.record_at(self.now(), events).await
+    }
+
+    /// The present, never before the last record, so that a record gets the very time that was decided with.
+    fn now(&self) -> Timestamp {
+        self.follower.state().last_at.map_or_else(|| self.clock.now(), |last| last.max(self.clock.now()))
+    }
+
+    async fn record_at(&mut self, at: Timestamp, events: Vec<Event>) -> Result<bool, DriveError> {
+        let actor = Actor::Machine("trimtab".into());
+        match self.follower.record(&actor, at, events).await {
+            Ok(recorded) => {
+                for record in &recorded {
+                    (self.observe)(Notice::Recorded(record, self.follower.state()));
+                }
+                Ok(true)
+            }
+            Err(store::Error::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn acquire(&mut self, id: &RolloutId) -> Result<Charge, DriveError> {
+        loop {
+            self.catch_up()?;
+            let watch = Watch::over(self.rollout(id)?);
+            let epoch = self.follower.state().epoch_max + 1;
+            let holder = self.holder.clone();
+            if self.record(vec![Event::RolloutAcquired { rollout: id.clone(), epoch, holder }]).await? {
+                return Ok(Charge { rollout: id.clone(), epoch, watch, renewed: None });
+            }
+        }
+    }
+
+    /// Renews the grant when it is time, and says why the release must be taken back if the grant is gone or a person
+    /// wants it.
+    async fn lapse(&mut self, charge: &mut Charge) -> Result<Option<RollbackCause>, DriveError> {
+        let rollout = self.rollout(&charge.rollout)?;
+        if rollout.cause.is_some() || rollout.promoted {
+            return Ok(None);
+        }
+        if let Wish::TakeBack { by } = &*self.wish.borrow() {
+            return Ok(Some(RollbackCause::Requested { by: by.clone(), reason: "interrupted".into() }));
+        }
+        let now = self.clock.now();
+        let interval = planner::renewal_interval(rollout);
+        let due = charge.renewed.is_none_or(|at| now.duration_since(at).unsigned_abs() >= interval);
+        let answered = rollout.pending.is_none();
+        if !planner::holds_grant(rollout) || !due {
+            return Ok(None);
+        }
+        match self.world.renew(&charge.rollout, charge.epoch).await {
+            Ok(Renewal::Held) => charge.renewed = Some(now),
+            Ok(Renewal::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
+            // With an answer outstanding the splitter may hold another weight than the record says; that comes first.
+            Ok(Renewal::Lapsed) if answered => return Ok(Some(RollbackCause::GrantExpired)),
+            Ok(Renewal::Lapsed) => {}
+            Err(unreachable) => (self.observe)(Notice::Trouble(&unreachable)),
+        }
+        Ok(None)
+    }
+
+    async fn apply(&mut self, charge: &Charge, sequence: u32, effect: Effect) -> Result<(), DriveError> {
+        let command = Command { rollout: charge.rollout.clone(), sequence, epoch: charge.epoch, effect };
+        let asked_before = self.rollout(&charge.rollout)?.sequence == sequence;
+        if !asked_before && !self.record(vec![Event::EffectRequested { command: command.clone() }]).await? {
+            return Ok(());
+        }
+        let outcome = match self.world.apply(&command).await {
+            Ok(Outcome::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
+            Ok(outcome) => outcome,
+            Err(unreachable) => {
+                (self.observe)(Notice::Trouble(&unreachable));
+                tokio::time::sleep(RETRY).await;
+                return Ok(());
+            }
+        };
+        loop {
+            let (rollout, outcome) = (charge.rollout.clone(), outcome.clone());
+            if self.record(vec![Event::EffectFinished { rollout, sequence, outcome }]).await? {
+                return Ok(());
+            }
+            // What happened has happened, whatever else was recorded meanwhile.
+            self.catch_up()?;
+        }
+    }
+
+    async fn look(&mut self, charge: &Charge) -> Result<(), DriveError> {
+        let asked = self.now();
+        let sample = match self.world.sample(asked).await {
+            Ok(sample) => Some(sample),
+            Err(unreachable) => {
+                (self.observe)(Notice::Trouble(&unreachable));
+                None
+            }
+        };
+        // The record's time is the look's time, in the live state as in a replay.
+        let at = self.now();
+        let rollout = self.rollout(&charge.rollout)?;
+        let Some(position) = rollout.position else { return Ok(()) };
+        let evidence = charge.watch.judge(sample.as_ref(), at);
+        let (id, step) = (charge.rollout.clone(), position.step as u32);
+        let mut events = vec![Event::RolloutJudged { rollout: id, step, sample, evidence: evidence.clone() }];
+        if evidence.finding == Finding::Harm {
+            events.extend(withdrawal(rollout, RollbackCause::Harm { signal: evidence.signal }));
+        }
+        self.record_at(at, events).await.map(|_| ())
+    }
+
+    async fn withdraw(&mut self, id: &RolloutId, cause: RollbackCause) -> Result<(), DriveError> {
+        let events = withdrawal(self.rollout(id)?, cause);
+        self.record(events).await.map(|_| ())
+    }
+
+    async fn finish(&mut self, id: &RolloutId, outcome: RolloutOutcome) -> Result<(), DriveError> {
+        let rollout = self.rollout(id)?;
+        let change = State::service_change(rollout);
+        let mut events = vec![match outcome {
+            RolloutOutcome::RolledBack => Event::ServiceRolledBack(change),
+            RolloutOutcome::Completed if rollout.plan.stable.is_none() => Event::ServiceDeployed(change),
+            RolloutOutcome::Completed => Event::ServiceUpgraded(change),
+        }];
+        if outcome == RolloutOutcome::RolledBack && harmed(rollout) {
+            events.push(Event::IncidentResolved { incident: id.to_string() });
+        }
+        events.push(Event::RolloutFinished { rollout: id.clone(), outcome });
+        self.record(events).await.map(|_| ())
+    }
+
+    async fn wait(&mut self, charge: &Charge, until: Timestamp) -> Result<(), DriveError> {
+        let now = self.now();
+        let rollout = self.rollout(&charge.rollout)?;
+        let mut pause = until.duration_since(now).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX);
+        if planner::holds_grant(rollout) {
+            pause = pause.min(planner::renewal_interval(rollout));
+        }
+        let size = self.follower.state().size;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = self.follower.ledger().changed(size) => { changed?; }
+            _ = self.wish.changed() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether users met the release before it was taken back.
+fn harmed(rollout: &Rollout) -> bool {
+    rollout.weight_max > Weight::ZERO
+}
+
+/// The events of deciding to take a release back.
+pub fn withdrawal(rollout: &Rollout, cause: RollbackCause) -> Vec<Event> {
+    let summary = format!("{} {}: {cause}", rollout.plan.revision.service, rollout.plan.version);
+    let requested = Event::RollbackRequested { rollout: rollout.plan.id.clone(), cause };
+    if !harmed(rollout) {
+        return vec![requested];
+    }
+    let detected = Event::IncidentDetected {
+        incident: rollout.plan.id.to_string(),
+        service: rollout.plan.revision.service.clone(),
+        environment: rollout.plan.environment.name.clone(),
+        rollout: Some(rollout.plan.id.clone()),
+        summary,
+    };
+    vec![requested, detected]
+}

@@ -1,0 +1,261 @@
+//! One rollout's state: the fold of the events that name it.
+//!
+//! Leaves out what to do next (`planner`) and how (`driver`). Invariant: the fold never fails; an event that does not fit
+//! (a repetition, one that came too late) changes nothing.
+
+use delivery::effect::{Command, Effect, Outcome};
+use delivery::evidence::{self, Evidence};
+use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
+use delivery::strategy::Step;
+use delivery::traffic::{Sample, Weight};
+use delivery::{Event, Timestamp};
+
+/// One reading of the traffic and what it showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// When.
+    pub at: Timestamp,
+    /// During which step.
+    pub step: usize,
+    /// What was read.
+    pub sample: Option<Sample>,
+    /// What it showed.
+    pub evidence: Evidence,
+}
+
+/// The step that a rollout is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Index into the strategy's steps.
+    pub step: usize,
+    /// When its weight was applied. A verdict's data begins here.
+    pub since: Timestamp,
+    /// A person let it go on without a verdict.
+    pub resumed: bool,
+}
+
+/// Times that people and objectives ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Milestones {
+    /// The new revision was ready.
+    pub ready: Option<Timestamp>,
+    /// It first got traffic.
+    pub exposed: Option<Timestamp>,
+    /// Taking it back was decided.
+    pub decided: Option<Timestamp>,
+    /// Its weight 0 was acknowledged.
+    pub withdrawn: Option<Timestamp>,
+    /// The rollout ended.
+    pub finished: Option<Timestamp>,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// The plan, as recorded.
+    pub plan: RolloutPlan,
+    /// When it was recorded.
+    pub planned_at: Timestamp,
+    /// The controller in charge, for people.
+    pub holder: Option<String>,
+    /// That controller's fencing generation; 0 before there was one.
+    pub epoch: u64,
+    /// Number of the last command.
+    pub sequence: u32,
+    /// The last command, while the platform has not answered.
+    pub pending: Option<Command>,
+    /// The new revision's processes run.
+    pub started: bool,
+    /// Where it stands, once it has traffic.
+    pub position: Option<Position>,
+    /// The weight that the platform acknowledged last.
+    pub weight: Weight,
+    /// The highest weight that was ever asked for.
+    pub weight_max: Weight,
+    /// The new revision is stable. The point of no return: a later rollback is a rollout of its own.
+    pub promoted: bool,
+    /// The revision that lost (the old one after a promotion, the new one after a rollback) is gone.
+    pub retired: bool,
+    /// When each step that was reached began.
+    pub begun: Vec<Timestamp>,
+    /// Every look at the traffic, oldest first.
+    pub looks: Vec<Look>,
+    /// Why it is being taken back.
+    pub cause: Option<RollbackCause>,
+    /// How it ended.
+    pub outcome: Option<RolloutOutcome>,
+    /// When things happened.
+    pub milestones: Milestones,
+}
+
+impl Rollout {
+    /// A rollout that has only been planned.
+    pub fn planned(plan: RolloutPlan, at: Timestamp) -> Self {
+        Self {
+            plan,
+            planned_at: at,
+            holder: None,
+            epoch: 0,
+            sequence: 0,
+            pending: None,
+            started: false,
+            position: None,
+            weight: Weight::ZERO,
+            weight_max: Weight::ZERO,
+            promoted: false,
+            retired: false,
+            begun: Vec::new(),
+            looks: Vec::new(),
+            cause: None,
+            outcome: None,
+            milestones: Milestones::default(),
+        }
+    }
+
+    /// Whether it has not ended.
+    pub fn active(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// The step that it is in.
+    pub fn step(&self) -> Option<&Step> {
+        self.position.and_then(|position| self.plan.environment.strategy.steps.get(position.step))
+    }
+
+    /// The last look of the step that it is in. An older step's look never promotes.
+    pub fn verdict(&self) -> Option<&Look> {
+        let position = self.position?;
+        self.looks.last().filter(|look| look.step == position.step && look.at >= position.since)
+    }
+
+    /// Whether the next command's answer could still make the new revision stable.
+    fn promoting(&self) -> bool {
+        self.promoted || matches!(&self.pending, Some(Command { effect: Effect::Promote { .. }, .. }))
+    }
+
+    /// Takes in one event that names this rollout.
+    pub fn apply(&mut self, event: &Event, at: Timestamp) {
+        if self.outcome.is_some() {
+            return;
+        }
+        match event {
+            Event::RolloutAcquired { epoch, holder, .. } if *epoch > self.epoch => {
+                self.epoch = *epoch;
+                self.holder = Some(holder.clone());
+            }
+            Event::EffectRequested { command } if command.sequence == self.sequence + 1 => {
+                self.request(command)
+            }
+            Event::EffectFinished { sequence, outcome, .. } if *sequence == self.sequence => {
+                if let Some(command) = self.pending.take() {
+                    self.settle(command, outcome, at);
+                }
+            }
+            Event::RolloutJudged { step, sample, evidence, .. } => {
+                let (sample, evidence) = (sample.clone(), evidence.clone());
+                self.looks.push(Look { at, step: *step as usize, sample, evidence });
+            }
+            Event::RolloutResumed { step, .. } => {
+                if let Some(position) = &mut self.position
+                    && position.step == *step as usize
+                {
+                    position.resumed = true;
+                }
+            }
+            Event::RollbackRequested { cause, .. } if self.cause.is_none() && !self.promoting() => {
+                self.withdraw(cause.clone(), at);
+            }
+            Event::RolloutFinished { outcome, .. } => {
+                self.outcome = Some(*outcome);
+                self.milestones.finished = Some(at);
+            }
+            _ => {}
+        }
+    }
+
+    fn withdraw(&mut self, cause: RollbackCause, at: Timestamp) {
+        self.cause = Some(cause);
+        self.milestones.decided = Some(at);
+    }
+
+    fn request(&mut self, command: &Command) {
+        self.sequence = command.sequence;
+        if let Effect::SetWeight { weight, .. } = &command.effect {
+            self.weight_max = self.weight_max.max(*weight);
+        }
+        self.pending = Some(command.clone());
+    }
+
+    fn settle(&mut self, command: Command, outcome: &Outcome, at: Timestamp) {
+        match outcome {
+            Outcome::Applied { .. } => self.applied(command.effect, at),
+            Outcome::Refused { detail } => self.refused(&command.effect, detail, at),
+            // The controller that was fenced stops; the newer one sends the command again under its own epoch.
+            Outcome::Fenced { .. } => self.pending = Some(command),
+        }
+    }
+
+    fn applied(&mut self, effect: Effect, at: Timestamp) {
+        match effect {
+            Effect::Start { .. } => {
+                self.started = true;
+                self.milestones.ready = Some(at);
+            }
+            Effect::SetWeight { weight, .. } => {
+                self.weight = weight;
+                if weight == Weight::ZERO {
+                    self.milestones.withdrawn = Some(at);
+                } else {
+                    self.position = Some(Position { step: self.begun.len(), since: at, resumed: false });
+                    self.begun.push(at);
+                    self.milestones.exposed.get_or_insert(at);
+                }
+            }
+            Effect::Promote { .. } => {
+                self.promoted = true;
+                self.weight = Weight::FULL;
+                self.weight_max = Weight::FULL;
+                self.milestones.exposed.get_or_insert(at);
+            }
+            Effect::Retire { .. } => self.retired = true,
+        }
+    }
+
+    /// A refusal is final for its effect. What takes a release back must not get stuck on one: a revision that the
+    /// platform does not know is as good as gone.
+    fn refused(&mut self, effect: &Effect, detail: &str, at: Timestamp) {
+        match effect {
+            Effect::Start { .. } if self.cause.is_none() => {
+                self.withdraw(RollbackCause::StartFailed { detail: detail.to_owned() }, at);
+            }
+            Effect::Retire { .. } => self.retired = true,
+            Effect::SetWeight { weight, .. } if *weight == Weight::ZERO => {
+                self.weight = Weight::ZERO;
+                self.milestones.withdrawn = Some(at);
+            }
+            Effect::Start { .. } | Effect::SetWeight { .. } | Effect::Promote { .. } => {
+                if self.cause.is_none() {
+                    self.withdraw(RollbackCause::PlatformRefused { detail: detail.to_owned() }, at);
+                }
+            }
+        }
+    }
+
+    /// Milliseconds from the first canary request's possibility to the acknowledged weight 0.
+    pub fn exposure_ms(&self) -> Option<u64> {
+        let until = self.milestones.withdrawn?;
+        Some(delivery::clock::millis_between(self.milestones.exposed?, until))
+    }
+
+    /// What the last look found, in one clause.
+    pub fn finding(&self) -> &'static str {
+        match self.verdict().map(|look| look.evidence.finding) {
+            None => "no look yet",
+            Some(evidence::Finding::Continue) => "not enough evidence yet",
+            Some(evidence::Finding::Harm) => "worse than stable",
+            Some(evidence::Finding::Safe) => "within the margins",
+            Some(evidence::Finding::NoSignal) => "no signal",
+            Some(evidence::Finding::RatioMismatch) => "traffic is not split as asked",
+        }
+    }
+}
