@@ -1,0 +1,337 @@
+//! The planner's promises, checked over many random histories: a toy world answers its effects, and a crash may come
+//! between any two records.
+
+use delivery::clock::CountingSeed;
+use delivery::effect::{Command, Effect, Outcome, Readiness, RevisionSpec};
+use delivery::environment::{ApprovalRule, Environment};
+use delivery::evidence::{Evidence, Finding};
+use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
+use delivery::strategy::{AnalysisPolicy, OnExpiry, OnInconclusive, Step, Sticky, Strategy, StrategyKind};
+use delivery::traffic::Weight;
+use delivery::{
+    Actor, Digest, EnvironmentName, Event, Recorded, ReleaseId, RevisionId, RolloutId, ServiceName, Timestamp,
+};
+use proptest::prelude::*;
+use rollout::planner::{self, Next};
+use rollout::progress::Rollout;
+use rollout::state::State;
+use std::time::Duration;
+
+fn weight(percent: f64) -> Weight {
+    Weight::from_percent(percent).unwrap()
+}
+
+fn plan(first: bool, on_inconclusive: OnInconclusive) -> RolloutPlan {
+    let mut seed = CountingSeed::default();
+    let id = RolloutId::mint(&mut seed);
+    let digest = Digest::of(b"artifact");
+    let step = |percent: f64| Step { weight: weight(percent), hold_ms: 2_000, deadline_ms: 20_000, analyse: true };
+    RolloutPlan {
+        parent: None,
+        release: ReleaseId::mint(&mut seed),
+        version: "1.0.0".into(),
+        stable: (!first).then(|| RevisionId::mint(&mut seed)),
+        reverts: None,
+        policy: Digest::of(b"policy"),
+        revision: RevisionSpec {
+            id: RevisionId::of_rollout(&id),
+            service: ServiceName::new("shop").unwrap(),
+            digest,
+            directory: "/nowhere".into(),
+            command: vec!["shop".into()],
+            environment: std::collections::BTreeMap::new(),
+            pass: Vec::new(),
+            ready: Readiness { path: None, within_ms: 1_000 },
+            instances: 1,
+            stop_ms: 1_000,
+        },
+        environment: Environment {
+            name: EnvironmentName::new("production").unwrap(),
+            listen: "127.0.0.1:0".into(),
+            strategy: Strategy {
+                kind: StrategyKind::Canary,
+                steps: vec![step(5.0), step(25.0), step(50.0)],
+                analysis: AnalysisPolicy::default(),
+                on_inconclusive,
+                on_expiry: OnExpiry::Rollback,
+                grant_ttl_ms: 5_000,
+                sticky: Sticky::None,
+                drain_ms: 1_000,
+            },
+            gates: Vec::new(),
+            approval: ApprovalRule::default(),
+            freezes: Vec::new(),
+            kpis: Vec::new(),
+            rollback_objective_ms: 900_000,
+        },
+        id,
+    }
+}
+
+fn evidence(finding: Finding, digest: &Digest) -> Evidence {
+    Evidence {
+        finding,
+        log_e_harm: 0.0,
+        log_e_safe: 0.0,
+        signal: "errors".into(),
+        ratio_low: None,
+        ratio_high: None,
+        canary_requests: 10,
+        canary_errors: 0,
+        stable_requests: 90,
+        stable_errors: 0,
+        digest: digest.clone(),
+    }
+}
+
+/// What the world does next, drawn by the test.
+#[derive(Debug, Clone, Copy)]
+enum Luck {
+    Applied,
+    Refused,
+    Continue,
+    Safe,
+    Harm,
+    NoSignal,
+    /// The controller dies after it recorded its intention (and perhaps acted), and another takes over.
+    Crash,
+    /// A person asks for a rollback.
+    Ask,
+}
+
+fn luck() -> impl Strategy_<Value = Luck> {
+    prop_oneof![
+        8 => Just(Luck::Applied),
+        1 => Just(Luck::Refused),
+        4 => Just(Luck::Continue),
+        8 => Just(Luck::Safe),
+        1 => Just(Luck::Harm),
+        2 => Just(Luck::NoSignal),
+        2 => Just(Luck::Crash),
+        1 => Just(Luck::Ask),
+    ]
+}
+
+use proptest::strategy::Strategy as Strategy_;
+
+/// A ledger in memory, its state, and a target that remembers what was really done to it.
+struct Bench {
+    state: State,
+    ledger: Vec<Recorded>,
+    id: RolloutId,
+    now: Timestamp,
+    /// The weight at the target, and every value it ever had.
+    weights: Vec<Weight>,
+    applied: Vec<u32>,
+}
+
+impl Bench {
+    fn new(plan: RolloutPlan) -> Self {
+        let id = plan.id.clone();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut bench = Self {
+            state: State::default(),
+            ledger: Vec::new(),
+            id,
+            now,
+            weights: vec![Weight::ZERO],
+            applied: Vec::new(),
+        };
+        bench.record(Event::RolloutPlanned { plan: Box::new(plan) });
+        bench
+    }
+
+    fn record(&mut self, event: Event) {
+        let sequence = self.ledger.len() as u64 + 1;
+        let recorded = Recorded { sequence, at: self.now, actor: Actor::Machine("test".into()), event };
+        self.state.apply(&recorded);
+        self.ledger.push(recorded);
+    }
+
+    fn rollout(&self) -> &Rollout {
+        &self.state.rollouts[&self.id]
+    }
+
+    /// At most once for each number, as a platform does it.
+    fn act(&mut self, command: &Command) {
+        if self.applied.contains(&command.sequence) {
+            return;
+        }
+        self.applied.push(command.sequence);
+        match &command.effect {
+            Effect::SetWeight { weight, .. } => self.weights.push(*weight),
+            Effect::Promote { .. } => self.weights.push(Weight::FULL),
+            Effect::Retire { revision, .. } if *revision == self.rollout().plan.revision.id => {
+                self.weights.push(Weight::ZERO);
+            }
+            Effect::Start { .. } | Effect::Retire { .. } => {}
+        }
+    }
+
+    fn step(&mut self, luck: Luck) -> Option<RolloutOutcome> {
+        if matches!(luck, Luck::Ask) && self.rollout().cause.is_none() {
+            let cause = RollbackCause::Requested { by: "ana".into(), reason: "test".into() };
+            self.record(Event::RollbackRequested { rollout: self.id.clone(), cause });
+        }
+        match planner::next(self.rollout(), self.now) {
+            Next::Done(outcome) => return Some(outcome),
+            Next::Finish(outcome) => self.record(Event::RolloutFinished { rollout: self.id.clone(), outcome }),
+            Next::Withdraw(cause) => self.record(Event::RollbackRequested { rollout: self.id.clone(), cause }),
+            Next::Wait(until) => self.now = until.max(self.now),
+            Next::Look => self.look(luck),
+            Next::Apply { sequence, effect } => self.apply(luck, sequence, effect),
+        }
+        None
+    }
+
+    fn look(&mut self, luck: Luck) {
+        let finding = match luck {
+            Luck::Safe | Luck::Applied => Finding::Safe,
+            Luck::Harm => Finding::Harm,
+            Luck::NoSignal => Finding::NoSignal,
+            _ => Finding::Continue,
+        };
+        self.now = self.now.saturating_add(Duration::from_millis(500)).unwrap();
+        let evidence = evidence(finding, &self.rollout().plan.revision.digest.clone());
+        let step = self.rollout().position.unwrap().step as u32;
+        self.record(Event::RolloutJudged { rollout: self.id.clone(), step, sample: None, evidence });
+    }
+
+    fn apply(&mut self, luck: Luck, sequence: u32, effect: Effect) {
+        let command = Command { rollout: self.id.clone(), sequence, epoch: 1, effect };
+        if self.rollout().sequence != sequence {
+            assert_eq!(sequence, self.rollout().sequence + 1, "numbers have no gap");
+            self.record(Event::EffectRequested { command: command.clone() });
+        }
+        self.now = self.now.saturating_add(Duration::from_millis(20)).unwrap();
+        let outcome = match luck {
+            Luck::Refused => Outcome::Refused { detail: "no".into() },
+            Luck::Crash => {
+                // Acted, and died before it could record that: the next controller finds the intention only.
+                self.act(&command);
+                return;
+            }
+            _ => {
+                self.act(&command);
+                Outcome::Applied { detail: "done".into() }
+            }
+        };
+        self.record(Event::EffectFinished { rollout: self.id.clone(), sequence, outcome });
+    }
+}
+
+fn check_history(bench: &Bench) {
+    let replayed = bench.ledger.iter().fold(State::default(), |mut state, recorded| {
+        state.apply(recorded);
+        state
+    });
+    assert_eq!(replayed, bench.state, "replay equals live (I10)");
+    let mut raised_after_cause = false;
+    let mut cause = false;
+    let mut last_verdict = None;
+    let mut last_raise = Timestamp::MIN;
+    for recorded in &bench.ledger {
+        match &recorded.event {
+            Event::RollbackRequested { .. } => cause = true,
+            Event::RolloutJudged { evidence, .. } => last_verdict = Some((recorded.at, evidence.finding)),
+            Event::EffectRequested { command } => {
+                let raises = matches!(&command.effect, Effect::SetWeight { weight, .. } if *weight > Weight::ZERO)
+                    || matches!(command.effect, Effect::Promote { .. });
+                if raises {
+                    raised_after_cause |= cause;
+                    if last_raise > Timestamp::MIN {
+                        let (at, finding) = last_verdict.expect("a raise follows a verdict");
+                        assert_eq!(finding, Finding::Safe, "only a passing verdict raises the weight (I4)");
+                        assert!(at >= last_raise, "its data began after the step before (I4)");
+                    }
+                    last_raise = recorded.at;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(!raised_after_cause, "nothing is raised once the release is being taken back (I7)");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_rollout_ends_and_keeps_the_promises(
+        first in any::<bool>(),
+        hold in any::<bool>(),
+        lucks in proptest::collection::vec(luck(), 0..120),
+    ) {
+        let policy = if hold { OnInconclusive::Hold } else { OnInconclusive::Rollback };
+        let mut bench = Bench::new(plan(first, policy));
+        let mut end = None;
+        for luck in lucks {
+            end = bench.step(luck);
+            check_history(&bench);
+            if end.is_some() {
+                break;
+            }
+        }
+        // Once the faults stop, it ends (I9): quiet evidence leads to the deadline at the latest.
+        for _ in 0..400 {
+            if end.is_some() {
+                break;
+            }
+            end = bench.step(Luck::Continue);
+        }
+        check_history(&bench);
+        let outcome = end.expect("it ends");
+        let last = *bench.weights.last().unwrap();
+        match outcome {
+            RolloutOutcome::Completed => prop_assert_eq!(last, Weight::FULL),
+            RolloutOutcome::RolledBack => prop_assert_eq!(last, Weight::ZERO),
+        }
+    }
+}
+
+fn run(lucks: &[Luck], rest: Luck) -> Bench {
+    let mut bench = Bench::new(plan(false, OnInconclusive::Rollback));
+    let mut lucks = lucks.iter().copied();
+    for _ in 0..400 {
+        if bench.step(lucks.next().unwrap_or(rest)).is_some() {
+            return bench;
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_good_release_climbs_every_step() {
+    let bench = run(&[], Luck::Safe);
+    assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::Completed));
+    assert_eq!(bench.weights, [0.0, 5.0, 25.0, 50.0, 100.0].map(weight));
+}
+
+#[test]
+fn silence_never_promotes() {
+    let bench = run(&[], Luck::NoSignal);
+    assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::RolledBack));
+    assert!(matches!(bench.rollout().cause, Some(RollbackCause::Inconclusive { .. })));
+    assert_eq!(bench.weights, [0.0, 5.0, 0.0, 0.0].map(weight));
+}
+
+#[test]
+fn a_revision_that_does_not_start_never_gets_traffic() {
+    let bench = run(&[Luck::Refused], Luck::Safe);
+    assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::RolledBack));
+    assert_eq!(bench.rollout().weight_max, Weight::ZERO);
+}
+
+#[test]
+fn a_verdict_on_another_artifact_does_not_count() {
+    let mut bench = run(&[], Luck::Safe);
+    bench = Bench::new(bench.rollout().plan.clone());
+    bench.step(Luck::Applied);
+    bench.step(Luck::Applied);
+    let mut other = evidence(Finding::Safe, &Digest::of(b"another"));
+    other.finding = Finding::Safe;
+    let step = bench.rollout().position.unwrap().step as u32;
+    bench.now = bench.now.saturating_add(Duration::from_secs(3)).unwrap();
+    bench.record(Event::RolloutJudged { rollout: bench.id.clone(), step, sample: None, evidence: other });
+    assert!(!matches!(planner::next(bench.rollout(), bench.now), Next::Apply { .. }));
+}
