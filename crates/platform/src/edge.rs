@@ -15,12 +15,18 @@ use delivery::{EnvironmentName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 mod client;
+mod control;
+mod daemon;
+mod desk;
 mod error;
+mod host;
 mod launch;
 mod state;
 mod wire;
 
 pub use client::Edge;
+pub use daemon::{run, run_verified};
+pub use desk::DigestOf;
 pub use error::Error;
 pub use wire::{
     ExpiredStatus, InstanceState, InstanceStatus, Lowered, Renewal, RevisionStatus, Role, Status,

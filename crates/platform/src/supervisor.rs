@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use camino::Utf8PathBuf;
 use delivery::Clock;
 use delivery::effect::RevisionSpec;
+use futures_util::TryFutureExt as _;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -123,23 +124,19 @@ impl Revision {
         Self { recipe, instances, stop }
     }
 
-    /// What it was started from.
-    pub(crate) fn spec(&self) -> &RevisionSpec {
-        &self.recipe.spec
-    }
-
     /// Its log's path.
     pub(crate) fn log_path(&self) -> Utf8PathBuf {
         log_path(&self.recipe.around, self.recipe.spec.id.as_str())
     }
 
-    /// Waits until every instance was ready once; the first failure is the answer otherwise.
-    pub(crate) async fn ready(&mut self) -> Result<(), String> {
-        let firsts = self.instances.iter_mut().filter_map(|instance| instance.first.take());
-        let all = firsts.map(|first| async {
+    /// Ends when every instance was ready once, or with the first failure. To be taken once; it does not borrow, so that the
+    /// revision can be looked at meanwhile.
+    pub(crate) fn proof(&mut self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let firsts: Vec<_> = self.instances.iter_mut().filter_map(|instance| instance.first.take()).collect();
+        let all = firsts.into_iter().map(|first| async {
             first.await.unwrap_or_else(|_| Err("was stopped before it was ready".into()))
         });
-        futures_util::future::try_join_all(all).await.map(|_| ())
+        futures_util::future::try_join_all(all.collect::<Vec<_>>()).map_ok(|_| ())
     }
 
     /// Where requests can go now.

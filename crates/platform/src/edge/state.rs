@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::effect::{Outcome, RevisionSpec};
+use delivery::effect::{Command, Outcome, RevisionSpec};
 use delivery::strategy::{OnExpiry, Sticky};
 use delivery::traffic::Weight;
 use delivery::{RevisionId, RolloutId, Timestamp};
@@ -148,6 +148,17 @@ impl State {
             self.recent.remove(0);
         }
         self.entries
+    }
+
+    /// Takes back the entry of a command that could not be made durable, if nothing was noted after it.
+    pub(super) fn unnote(&mut self, command: &Command) {
+        let own = |entry: &Entry| {
+            entry.rollout.as_ref() == Some(&command.rollout) && entry.sequence == Some(command.sequence)
+        };
+        if self.recent.last().is_some_and(own) {
+            self.recent.pop();
+            self.entries -= 1;
+        }
     }
 
     /// The revision with this role.

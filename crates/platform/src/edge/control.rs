@@ -1,0 +1,167 @@
+//! The control API's server: HTTP/1.1 and JSON on the unix socket.
+//!
+//! The socket's folder admits this user alone, so whoever connects may command. Commands go to the desk in the order of their
+//! arrival and are carried to their end even if the caller goes away; everything else is answered at once. Invariant: no body
+//! above `REQUEST_BODY_BYTES_MAX` is taken.
+
+use std::convert::Infallible;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use camino::Utf8Path;
+use delivery::effect::Outcome;
+use delivery::limits::REQUEST_BODY_BYTES_MAX;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::host::Host;
+use super::wire::{ApplyRequest, Failure, LowerRequest, RenewRequest};
+use super::{Error, SOCKET_PATH_BYTES_MAX};
+
+/// A command on its way to the desk.
+pub(super) struct Job {
+    pub(super) request: ApplyRequest,
+    pub(super) answer: oneshot::Sender<Result<Outcome, String>>,
+}
+
+/// What a request can reach.
+#[derive(Clone)]
+pub(super) struct Reach {
+    pub(super) host: Arc<Host>,
+    pub(super) desk: mpsc::Sender<Job>,
+    pub(super) stop: watch::Sender<bool>,
+}
+
+/// Binds the control socket in a folder that only this user may enter; a dead edge's socket is replaced. The caller holds the
+/// state directory's lock, so no living edge has it.
+pub(super) fn bind(path: &Utf8Path) -> Result<UnixListener, Error> {
+    let refuse = |reason: String| Error::Socket { socket: path.to_owned(), reason };
+    if path.as_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(refuse(format!("it is longer than {SOCKET_PATH_BYTES_MAX} bytes")));
+    }
+    let folder = path.parent().ok_or_else(|| refuse("it has no folder".into()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(Error::file("create", folder))?;
+    let metadata = std::fs::symlink_metadata(folder).map_err(Error::file("read", folder))?;
+    let own = rustix::process::getuid().as_raw();
+    if !metadata.is_dir() || metadata.uid() != own || metadata.mode() & 0o077 != 0 {
+        return Err(refuse(format!("other users may enter {folder}; it must be ours, with mode 0700")));
+    }
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(Error::file("listen on", path))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(Error::file("protect", path))?;
+    Ok(listener)
+}
+
+/// Serves for ever.
+pub(super) async fn serve(listener: UnixListener, reach: Reach) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: give others time to close some.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let reach = reach.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let reach = reach.clone();
+                async move { Ok::<_, Infallible>(answer(request, reach).await) }
+            });
+            // A caller that goes away is no news.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(request: Request<Incoming>, reach: Reach) -> Answer {
+    let (head, body) = request.into_parts();
+    match (&head.method, head.uri.path()) {
+        (&Method::GET, "/v1/status") => json(StatusCode::OK, &reach.host.status()),
+        (&Method::GET, "/v1/sample") => json(StatusCode::OK, &reach.host.sample()),
+        (&Method::POST, "/v1/apply") => match take(body).await {
+            Ok(request) => apply(request, &reach).await,
+            Err(refusal) => refusal,
+        },
+        (&Method::POST, "/v1/renew") => match take(body).await {
+            Ok(request) => renew(&request, &reach).await,
+            Err(refusal) => refusal,
+        },
+        (&Method::POST, "/v1/lower") => match take::<LowerRequest>(body).await {
+            Ok(request) => {
+                let lowered = reach.host.lower(request.weight);
+                let host = Arc::clone(&reach.host);
+                // The traffic is off the canary already; the record must not hold the answer up.
+                tokio::spawn(async move { host.save().await });
+                json(StatusCode::OK, &lowered)
+            }
+            Err(refusal) => refusal,
+        },
+        (&Method::POST, "/v1/shutdown") => {
+            reach.stop.send_replace(true);
+            json(StatusCode::OK, &serde_json::Value::Null)
+        }
+        (method, path) => failure(StatusCode::NOT_FOUND, format!("there is no {method} {path}")),
+    }
+}
+
+async fn apply(request: ApplyRequest, reach: &Reach) -> Answer {
+    let (answer, outcome) = oneshot::channel();
+    let ending = || failure(StatusCode::SERVICE_UNAVAILABLE, "the edge is shutting down".to_owned());
+    if reach.desk.send(Job { request, answer }).await.is_err() {
+        return ending();
+    }
+    match outcome.await {
+        Ok(Ok(outcome)) => json(StatusCode::OK, &outcome),
+        Ok(Err(problem)) => failure(StatusCode::SERVICE_UNAVAILABLE, problem),
+        Err(_) => ending(),
+    }
+}
+
+async fn renew(request: &RenewRequest, reach: &Reach) -> Answer {
+    let (renewal, must_save) = reach.host.renew(&request.rollout, request.epoch);
+    if must_save && let Err(problem) = reach.host.save().await {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, problem);
+    }
+    json(StatusCode::OK, &renewal)
+}
+
+async fn take<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
+    let bytes = Limited::new(body, REQUEST_BODY_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| failure(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?
+        .to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| failure(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+fn json<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
+    let body = serde_json::to_vec(answer).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn failure(status: StatusCode, message: String) -> Answer {
+    json(status, &Failure { message })
+}

@@ -1,0 +1,342 @@
+//! The edge's state in memory, and everything that may change it without a command: renewals, expiries, the kill switch,
+//! instances that come and go.
+//!
+//! All of it is behind one short lock (the books); routes are always computed from the books while they are held, so the
+//! splitter never follows an older decision. Saving takes the books' newest state in the order of the saves. Invariant: the
+//! weight in force is never above that of a grant that is held, except under a grant that says `hold`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use delivery::effect::Command;
+use delivery::strategy::{OnExpiry, Sticky};
+use delivery::traffic::{Sample, Weight};
+use delivery::{RevisionId, RolloutId};
+use http::HeaderName;
+
+use super::EdgeConfig;
+use super::state::{Entry, Exposure, State, Storage};
+use super::wire::{ExpiredStatus, Lowered, Renewal, RevisionStatus, Role, Status};
+use crate::grant::{Grant, GrantError, Grants};
+use crate::proxy::{Arm, RetryPolicy, Routes, Splitter, boottime};
+use crate::supervisor::{Revision, Surroundings};
+
+/// The request header that names an arm while the canary is exposed.
+const OVERRIDE_HEADER: HeaderName = HeaderName::from_static("x-trimtab-arm");
+
+/// One edge at work.
+pub(super) struct Host {
+    pub(super) config: EdgeConfig,
+    pub(super) boot: String,
+    /// The address really bound.
+    pub(super) listen: String,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) splitter: Splitter,
+    books: Mutex<Books>,
+    storage: Arc<tokio::sync::Mutex<Storage>>,
+}
+
+/// What is decided and what runs.
+pub(super) struct Books {
+    /// What is, or is about to be, on disk.
+    pub(super) state: State,
+    pub(super) grants: Grants,
+    /// The canary's share in force.
+    pub(super) weight: Weight,
+    pub(super) running: BTreeMap<RevisionId, Revision>,
+    pub(super) restoring: bool,
+    storage_problem: Option<String>,
+}
+
+impl Host {
+    pub(super) fn new(
+        config: EdgeConfig,
+        boot: String,
+        listen: String,
+        around: Arc<Surroundings>,
+        splitter: Splitter,
+        (storage, state): (Storage, State),
+    ) -> Self {
+        let mut grants = Grants::new();
+        // Nothing was seen before, so nothing is refused.
+        let _ = grants.admit(state.epoch);
+        let books = Books {
+            state,
+            grants,
+            weight: Weight::ZERO,
+            running: BTreeMap::new(),
+            restoring: true,
+            storage_problem: None,
+        };
+        let storage = Arc::new(tokio::sync::Mutex::new(storage));
+        Self { config, boot, listen, around, splitter, books: Mutex::new(books), storage }
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the newest state durable. The error is a clause for people.
+    pub(super) async fn save(&self) -> Result<(), String> {
+        let mut storage = Arc::clone(&self.storage).lock_owned().await;
+        let state = {
+            let mut books = self.books();
+            books.note_processes();
+            books.state.clone()
+        };
+        let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
+        let result = match saved {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the state can't be written: {error}")),
+            Err(error) => Err(format!("the state was not written: {error}")),
+        };
+        self.books().storage_problem = result.clone().err();
+        result
+    }
+
+    /// Gives the splitter what the books say.
+    pub(super) fn route(&self, books: &Books) {
+        let arm = |id: &RevisionId| Arm {
+            revision: id.clone(),
+            instances: books.running.get(id).map(Revision::addresses).unwrap_or_default(),
+        };
+        let exposure = books.state.exposure.as_ref();
+        self.splitter.set_routes(Routes {
+            stable: books.state.with_role(Role::Stable).map(arm),
+            canary: books.state.with_role(Role::Canary).map(arm),
+            weight: books.weight,
+            sticky: exposure.map_or(Sticky::None, |exposure| exposure.sticky.clone()),
+            retry: RetryPolicy::Off,
+            override_header: Some(OVERRIDE_HEADER),
+        });
+    }
+
+    /// Instances came or went: routes follow at once. Says whether the state on disk lacks them.
+    pub(super) fn follow(&self) -> bool {
+        let mut books = self.books();
+        self.route(&books);
+        books.note_processes()
+    }
+
+    /// Takes the canary's traffic back if its grant ran out. Says whether anything changed.
+    pub(super) fn expire(&self) -> bool {
+        let mut books = self.books();
+        let Some(expiry) = books.grants.expire(boottime()) else { return false };
+        if expiry.on_expiry == OnExpiry::Hold {
+            return false;
+        }
+        self.take_back(&mut books, &expiry.rollout, "expire", "nobody renewed its grant")
+    }
+
+    /// Weight 0 without a command; the rollout will be told.
+    fn take_back(&self, books: &mut Books, rollout: &RolloutId, effect: &str, cause: &str) -> bool {
+        books.weight = Weight::ZERO;
+        self.route(books);
+        books.grants.settle(rollout);
+        let Some(exposure) = books.state.exposure.take_if(|exposure| exposure.rollout == *rollout) else {
+            return false;
+        };
+        let at = self.around.clock.now();
+        let entry = self.entry(effect, Some(&exposure), Weight::ZERO);
+        books.state.note(entry);
+        books.state.expired = Some(ExpiredStatus {
+            rollout: exposure.rollout,
+            weight: exposure.weight,
+            at,
+            cause: cause.to_owned(),
+        });
+        true
+    }
+
+    /// The kill switch.
+    pub(super) fn lower(&self, to: Weight) -> Lowered {
+        let mut books = self.books();
+        let from = books.weight;
+        if to >= from {
+            return Lowered { from, to: from };
+        }
+        let exposure = books.state.exposure.clone();
+        match exposure {
+            Some(exposure) if to == Weight::ZERO => {
+                self.take_back(&mut books, &exposure.rollout, "lower", "the kill switch was used");
+            }
+            exposure => {
+                books.weight = to;
+                self.route(&books);
+                let entry = self.entry("lower", exposure.as_ref(), to);
+                books.state.note(entry);
+                if let Some(exposure) = &mut books.state.exposure {
+                    exposure.weight = to;
+                }
+            }
+        }
+        Lowered { from, to }
+    }
+
+    /// A controller's sign of life. The second value says whether the epoch rose and must be saved before the answer counts.
+    pub(super) fn renew(&self, rollout: &RolloutId, epoch: u64) -> (Renewal, bool) {
+        let mut books = self.books();
+        if let Err(GrantError::Fenced { epoch }) = books.grants.admit(epoch) {
+            return (Renewal::Fenced { epoch }, false);
+        }
+        let rose = books.note_epoch();
+        if let Some(expired) = books.state.expired.as_ref().filter(|expired| expired.rollout == *rollout) {
+            let ExpiredStatus { weight, at, cause, .. } = expired.clone();
+            return (Renewal::Expired { weight, at, cause }, rose);
+        }
+        let now = boottime();
+        let renewed = match books.grants.renew(now, rollout, epoch) {
+            Err(GrantError::Expired { .. } | GrantError::Unknown { .. }) => {
+                books.hold_again(now, rollout, epoch)
+            }
+            renewed => renewed,
+        };
+        let renewal = match renewed {
+            Ok(remaining) => {
+                if let Some(exposure) = &mut books.state.exposure {
+                    exposure.epoch = epoch;
+                }
+                Renewal::Held { remaining_ms: remaining.as_millis() as u64 }
+            }
+            Err(GrantError::Fenced { epoch }) => Renewal::Fenced { epoch },
+            Err(GrantError::Unknown { .. }) => Renewal::None,
+            Err(GrantError::Expired { .. }) => {
+                // It ran out between two looks of the timer.
+                let weight = books.weight;
+                self.take_back(&mut books, rollout, "expire", "nobody renewed its grant");
+                let at = self.around.clock.now();
+                Renewal::Expired { weight, at, cause: "nobody renewed its grant".into() }
+            }
+        };
+        (renewal, rose)
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        self.splitter.sample(self.around.clock.now())
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let books = self.books();
+        let state = &books.state;
+        let raised = state.exposure.as_ref().filter(|_| books.weight > Weight::ZERO);
+        let remaining = books.grants.deadline().map(|deadline| deadline.saturating_sub(boottime()));
+        Status {
+            listen: self.listen.clone(),
+            listen_asked: self.config.listen.clone(),
+            boot: self.boot.clone(),
+            pid: std::process::id(),
+            boots: state.boots,
+            restoring: books.restoring,
+            weight: books.weight,
+            rollout: raised.map(|exposure| exposure.rollout.clone()),
+            grant_remaining_ms: raised.and(remaining).map(|left| left.as_millis() as u64),
+            on_expiry: raised.map(|exposure| exposure.on_expiry),
+            expired: state.expired.clone(),
+            epoch: state.epoch,
+            revisions: books.revision_statuses(),
+            storage_problem: books.storage_problem.clone(),
+        }
+    }
+
+    /// A journal entry about a raised weight.
+    fn entry(&self, effect: &str, exposure: Option<&Exposure>, weight: Weight) -> Entry {
+        Entry {
+            number: 0,
+            at: self.around.clock.now(),
+            boot: self.boot.clone(),
+            effect: effect.to_owned(),
+            rollout: exposure.map(|exposure| exposure.rollout.clone()),
+            sequence: None,
+            epoch: exposure.map(|exposure| exposure.epoch),
+            revision: exposure.map(|exposure| exposure.revision.clone()),
+            weight,
+            outcome: "applied".into(),
+        }
+    }
+
+    /// A journal entry about a command.
+    pub(super) fn command_entry(
+        &self,
+        command: &Command,
+        effect: &str,
+        weight: Weight,
+        outcome: &str,
+    ) -> Entry {
+        Entry {
+            number: 0,
+            at: self.around.clock.now(),
+            boot: self.boot.clone(),
+            effect: effect.to_owned(),
+            rollout: Some(command.rollout.clone()),
+            sequence: Some(command.sequence),
+            epoch: Some(command.epoch),
+            revision: Some(command.effect.revision().clone()),
+            weight,
+            outcome: outcome.to_owned(),
+        }
+    }
+}
+
+impl Books {
+    /// Copies the running processes into the state; says whether that changed it.
+    fn note_processes(&mut self) -> bool {
+        let mut changed = false;
+        for (id, record) in &mut self.state.revisions {
+            let now = self.running.get(id).map(Revision::processes).unwrap_or_default();
+            if record.processes != now {
+                record.processes = now;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Copies the highest epoch into the state; says whether it rose.
+    pub(super) fn note_epoch(&mut self) -> bool {
+        let rose = self.grants.epoch() > self.state.epoch;
+        self.state.epoch = self.grants.epoch();
+        rose
+    }
+
+    /// The grant that an exposure asks for.
+    pub(super) fn grant_of(exposure: &Exposure) -> Grant {
+        Grant {
+            rollout: exposure.rollout.clone(),
+            epoch: exposure.epoch,
+            ceiling: exposure.weight,
+            ttl: Duration::from_millis(exposure.ttl_ms),
+            on_expiry: exposure.on_expiry,
+        }
+    }
+
+    /// A grant that says `hold` ran out and kept its weight: its controller is back and may go on.
+    fn hold_again(&mut self, now: Duration, rollout: &RolloutId, epoch: u64) -> Result<Duration, GrantError> {
+        let held = self.state.exposure.as_ref();
+        let Some(exposure) = held.filter(|e| e.rollout == *rollout && e.on_expiry == OnExpiry::Hold) else {
+            let raised = held.is_some_and(|exposure| exposure.rollout == *rollout);
+            let rollout = rollout.clone();
+            return Err(if raised {
+                GrantError::Expired { rollout }
+            } else {
+                GrantError::Unknown { rollout }
+            });
+        };
+        let grant = Self::grant_of(&Exposure { epoch, ..exposure.clone() });
+        let ttl = grant.ttl;
+        self.grants.give(now, grant).map(|()| ttl)
+    }
+
+    fn revision_statuses(&self) -> Vec<RevisionStatus> {
+        let status = |(id, record): (&RevisionId, &super::state::Record)| {
+            let revision = self.running.get(id)?;
+            Some(RevisionStatus {
+                id: id.clone(),
+                role: record.role,
+                log: revision.log_path(),
+                instances: revision.status(),
+            })
+        };
+        self.state.revisions.iter().filter_map(status).collect()
+    }
+}
