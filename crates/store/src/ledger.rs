@@ -49,6 +49,10 @@ pub enum Access {
 
 /// What reading finds at a place in the sequence.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is a record; a box for each would only cost"
+)]
 pub enum Entry {
     /// A record.
     Record(Recorded),
@@ -343,3 +347,6 @@ fn entry(item: Scanned<'_>) -> Entry {
         Scanned::Unreadable { sequence, detail } => quarantined(sequence, &Fault::Database(detail)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ pub fn empty_root() -> Hash {
 
 /// The largest power of two below `n`, for n of at least 2: where RFC 6962 splits a tree.
 fn split(n: u64) -> u64 {
-    1 << (63 - (n - 1).leading_zeros())
+    1 << (n - 1).ilog2()
 }
 
 /// A tree's right edge: the roots of its perfect subtrees, largest first, one for each bit of the size.

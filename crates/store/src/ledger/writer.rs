@@ -63,8 +63,7 @@ pub(super) struct WriterThread {
 impl WriterThread {
     /// Opens the file for writing and starts the thread. A damaged ledger is opened all the same; its appends fail.
     pub(super) fn start(path: &Utf8Path, sizes: watch::Sender<u64>) -> Result<Self, Error> {
-        let mut writer =
-            Writer { path: path.to_owned(), connection: None, known: None, failed: false, sizes };
+        let mut writer = Writer::new(path, sizes);
         match writer.connect() {
             Ok(()) | Err(Error::Damaged { .. }) => {}
             Err(other) => return Err(other),
@@ -99,18 +98,24 @@ impl Drop for WriterThread {
     }
 }
 
-struct Writer {
+/// The thread's state.
+pub(super) struct Writer {
     path: Utf8PathBuf,
     /// `None` after a failure.
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     /// The head as of the last commit or check: what must still be there.
     known: Option<HeadRow>,
     /// Whether a commit has failed since the last check.
-    failed: bool,
+    pub(super) failed: bool,
     sizes: watch::Sender<u64>,
 }
 
 impl Writer {
+    /// Not yet connected.
+    pub(super) fn new(path: &Utf8Path, sizes: watch::Sender<u64>) -> Self {
+        Self { path: path.to_owned(), connection: None, known: None, failed: false, sizes }
+    }
+
     fn run(mut self, requests: &Receiver<Request>, waiting: &AtomicUsize) {
         let mut held: Option<Request> = None;
         while let Some(first) = held.take().or_else(|| requests.recv().ok()) {
@@ -131,7 +136,7 @@ impl Writer {
     }
 
     /// Commits the batch and answers everybody in it.
-    fn serve(&mut self, batch: Vec<Request>) {
+    pub(super) fn serve(&mut self, batch: Vec<Request>) {
         let (requests, replies): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|request| ((request.expected, request.actor, request.at, request.events), request.reply))
@@ -189,7 +194,7 @@ impl Writer {
     }
 
     /// Opens the file unless it is open, and checks its tail.
-    fn connect(&mut self) -> Result<(), Error> {
+    pub(super) fn connect(&mut self) -> Result<(), Error> {
         if self.connection.is_some() {
             return Ok(());
         }
