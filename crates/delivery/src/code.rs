@@ -30,6 +30,15 @@ macro_rules! codes {
                 match self { $(Self::$variant => $title,)* }
             }
 
+            /// Its page: what it means, why it happens, what to do. A code without a page does not compile.
+            pub fn page(self) -> &'static str {
+                match self {
+                    $(Self::$variant => {
+                        include_str!(concat!("../../../docs/reference/errors/TRM-", $id, ".md"))
+                    })*
+                }
+            }
+
             /// How a command that meets it ends.
             pub fn exit(self) -> Exit {
                 match self { $(Self::$variant => Exit::$exit,)* }
