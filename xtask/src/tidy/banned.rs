@@ -16,10 +16,26 @@ struct Ban {
 }
 
 const BANS: &[Ban] = &[
+    // The wall clock: read once, by the one real clock.
     Ban {
-        calls: &["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"],
+        calls: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
         instead: "take a `delivery::Clock`, or `now` as a value",
-        owners: &["crates/delivery/src/clock.rs", "xtask/src/test.rs"],
+        owners: &["crates/delivery/src/clock.rs"],
+    },
+    // The monotonic clock: waits and measurements at the edges.
+    Ban {
+        calls: &["Instant::now"],
+        instead: "take a `delivery::Clock`, or `now` as a value",
+        owners: &[
+            "crates/delivery/src/clock.rs",
+            "crates/pipeline/src/process.rs",
+            "crates/platform/src/edge/",
+            "crates/platform/src/proxy/",
+            "crates/platform/src/supervisor/",
+            "crates/store/src/ledger.rs",
+            "crates/trimtab/src/load.rs",
+            "xtask/src/test.rs",
+        ],
     },
     Ban {
         calls: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
@@ -29,17 +45,42 @@ const BANS: &[Ban] = &[
     Ban {
         calls: &["Command::new"],
         instead: "start processes through the module that owns it",
-        owners: &["crates/repo/src/git.rs", "xtask/src/shell.rs"],
+        owners: &[
+            "crates/pipeline/src/process.rs",
+            "crates/platform/src/edge/launch.rs",
+            "crates/platform/src/supervisor/instance.rs",
+            "crates/repo/src/git.rs",
+            // Writes the demo's repository, which `repo` never does.
+            "crates/trimtab/src/demo.rs",
+            "xtask/src/shell.rs",
+        ],
     },
     Ban {
         calls: &["tokio::spawn", "task::spawn"],
         instead: "return a future, and let a driver own the task",
-        owners: &[],
+        owners: &[
+            "crates/platform/src/edge/",
+            "crates/platform/src/proxy/serve.rs",
+            "crates/platform/src/proxy/tunnel.rs",
+            "crates/platform/src/supervisor.rs",
+            "crates/platform/src/supervisor/output.rs",
+            "crates/trimtab/src/load.rs",
+            // Ctrl-C, listened for as long as the process lives.
+            "crates/trimtab/src/promote.rs",
+        ],
     },
     Ban {
         calls: &["rand::rng", "OsRng", "getrandom::fill", "from_os_rng"],
         instead: "take a `delivery::Seed`",
-        owners: &[],
+        owners: &[
+            "crates/attest/src/key.rs",
+            "crates/platform/src/edge/daemon.rs",
+            "crates/platform/src/edge/state.rs",
+            "crates/platform/src/process/port.rs",
+            "crates/platform/src/proxy/facts.rs",
+            // The system's seed, for the ids that the binary mints.
+            "crates/trimtab/src/promote.rs",
+        ],
     },
 ];
 
