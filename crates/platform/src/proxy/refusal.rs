@@ -81,6 +81,10 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(REASON, HeaderValue::from_static(reason));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if self.is_clients() {
+            // What follows on a connection whose request was not understood may be meant as something else.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }
