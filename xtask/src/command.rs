@@ -17,17 +17,18 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words[..] {
-        ["test"] => in_place(|place| test::run(place, test::Scope::All)),
-        ["test", "--quick"] => in_place(|place| test::run(place, test::Scope::Quick)),
-        ["tidy"] => in_place(tidy_all),
-        ["codegen"] => in_place(|place| codegen::write(&Tree::load(&place.root)?)),
+        ["test"] => Place::find().map(|place| test::run(&place, test::Scope::All)),
+        ["test", "--quick"] => Place::find().map(|place| test::run(&place, test::Scope::Quick)),
+        ["tidy"] => with_tree(|tree| tidy::report(tree, &[tidy::Family::Code, tidy::Family::Docs])),
+        ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
@@ -35,11 +36,6 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn in_place(run: impl FnOnce(&Place) -> Result<(), String>) -> Result<(), String> {
-    run(&Place::find()?)
-}
-
-fn tidy_all(place: &Place) -> Result<(), String> {
-    let tree = Tree::load(&place.root)?;
-    tidy::report(&tree, &[tidy::Family::Code, tidy::Family::Docs])
+fn with_tree(run: impl FnOnce(&Tree) -> Result<(), String>) -> Result<bool, String> {
+    run(&Tree::load(&Place::find()?.root)?).map(|()| true)
 }
