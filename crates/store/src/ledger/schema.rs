@@ -83,9 +83,16 @@ pub(super) fn open_writer(path: &Utf8Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// A connection for reading. Falls back to an immutable view where neither the file's directory nor its shared memory can
+/// A connection for reading.
+pub(super) struct Reader {
+    pub(super) connection: Connection,
+    /// Whether it sees later commits. An immutable view does not, so it must not outlive one read.
+    pub(super) lasting: bool,
+}
+
+/// Opens a connection for reading. Falls back to an immutable view where neither the file's directory nor its shared memory can
 /// be written and no log is waiting, which is how a ledger on read-only media looks.
-pub(super) fn open_reader(path: &Utf8Path) -> Result<Connection, Error> {
+pub(super) fn open_reader(path: &Utf8Path) -> Result<Reader, Error> {
     check_library()?;
     if let Err(error) = std::fs::metadata(path) {
         return Err(Error::from_io(path, &error));
@@ -102,9 +109,9 @@ pub(super) fn open_reader(path: &Utf8Path) -> Result<Connection, Error> {
             let uri = format!("file:{escaped}?immutable=1");
             let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
                 .map_err(|error| Error::from_sqlite(path, &error))?;
-            prepare_reader(path, connection)
+            prepare_reader(path, connection).map(|connection| Reader { connection, lasting: false })
         }
-        other => other,
+        other => other.map(|connection| Reader { connection, lasting: true }),
     }
 }
 

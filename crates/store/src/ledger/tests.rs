@@ -68,7 +68,7 @@ fn a_failure_syncs_the_log_into_the_database() {
     let log = std::path::PathBuf::from(format!("{path}-wal"));
     // Keeps the log from being removed at the writer's close.
     let reader = schema::open_reader(&path).unwrap();
-    let _: i64 = reader.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+    let _: i64 = reader.connection.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
     writer.connection = None;
     writer.failed = true;

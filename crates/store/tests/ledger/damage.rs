@@ -195,7 +195,6 @@ fn damage_while_open_stops_the_writer_too() {
 #[test]
 fn an_older_copy_put_in_its_place_is_refused() {
     let folder = Folder::with_records(10);
-    let older = std::fs::read(folder.file()).unwrap();
     let mut frontier = Frontier::default();
     let ledger = folder.open();
     ledger.append_blocking(&actor(), at(0), vec![event("a")]).unwrap();
@@ -216,7 +215,6 @@ fn an_older_copy_put_in_its_place_is_refused() {
         Err(Error::Damaged { detail }) => assert!(detail.contains("10 records where 11"), "{detail}"),
         other => panic!("{other:?}"),
     }
-    assert!(!older.is_empty());
 }
 
 /// Appends a body as another version of the program might have: whole, but not for us.
