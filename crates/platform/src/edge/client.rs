@@ -46,9 +46,13 @@ impl Edge {
     /// in `edge.log`. Returns when its socket answers and, after a restart, what ran before is up again or known not to come
     /// up quickly.
     pub async fn ensure(config: &EdgeConfig, program: &[String]) -> Result<Self, Error> {
-        match Self::connect(config).await {
-            Err(Error::NotRunning { .. }) => {}
-            answer => return answer,
+        let edge = Self { config: config.clone(), variables: BTreeMap::new() };
+        match edge.status().await {
+            Ok(status) if status.stopping => launch::wait_for_end(config, status.pid).await?,
+            Ok(_) => return Ok(edge),
+            // Broken: it died while it was asked.
+            Err(Error::NotRunning { .. } | Error::Broken { .. }) => {}
+            Err(other) => return Err(other),
         }
         launch::start(config, program).await
     }

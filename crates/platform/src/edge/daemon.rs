@@ -40,6 +40,8 @@ const REAP_INTERVAL: Duration = Duration::from_secs(5);
 const SAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a dead predecessor's processes may take to end after SIGTERM.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
+/// How long a predecessor that does not answer may keep the state directory.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Commands waiting at the desk.
 const JOBS_MAX: usize = 64;
 /// How long users' requests may take to finish when the edge stops.
@@ -69,7 +71,7 @@ async fn run_with(
     for folder in [&config.state_directory, &config.log_directory] {
         std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
     }
-    let _lock = lock(&config)?;
+    let _lock = lock(&config).await?;
     match take_over(&config).await {
         Ok(start) => serve(start, environment, digest_of).await,
         Err(error) => {
@@ -116,8 +118,9 @@ async fn take_over(config: &EdgeConfig) -> Result<Start, Error> {
     Ok(Start { host: Arc::new(host), front, control })
 }
 
-/// One edge for each state directory: held until the process ends, however it ends.
-fn lock(config: &EdgeConfig) -> Result<File, Error> {
+/// One edge for each state directory: held until the process ends, however it ends. A predecessor that is just ending is
+/// waited for; one that answers is left alone.
+async fn lock(config: &EdgeConfig) -> Result<File, Error> {
     let path = config.state_directory.join("edge.lock");
     let file = File::options()
         .create(true)
@@ -125,12 +128,18 @@ fn lock(config: &EdgeConfig) -> Result<File, Error> {
         .write(true)
         .open(&path)
         .map_err(Error::file("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::AlreadyRunning { directory: config.state_directory.clone() })
+    let deadline = tokio::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(Error::file("lock", &path)(error.into())),
         }
-        Err(error) => Err(Error::file("lock", &path)(error.into())),
+        let answers = tokio::net::UnixStream::connect(&config.control_socket).await.is_ok();
+        if answers || tokio::time::Instant::now() > deadline {
+            return Err(Error::AlreadyRunning { directory: config.state_directory.clone() });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -252,6 +261,7 @@ async fn serve(start: Start, environment: Lookup<'_>, digest_of: Option<DigestOf
         _ = told.wait_for(|stop| *stop) => {}
         () = work(&desk, jobs) => {}
     }
+    host.books().stopping = true;
     stop_all(&host, front).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(&host.config.control_socket);

@@ -46,6 +46,7 @@ pub(super) struct Books {
     pub(super) weight: Weight,
     pub(super) running: BTreeMap<RevisionId, Revision>,
     pub(super) restoring: bool,
+    pub(super) stopping: bool,
     storage_problem: Option<String>,
 }
 
@@ -67,6 +68,7 @@ impl Host {
             weight: Weight::ZERO,
             running: BTreeMap::new(),
             restoring: true,
+            stopping: false,
             storage_problem: None,
         };
         let storage = Arc::new(tokio::sync::Mutex::new(storage));
@@ -228,6 +230,7 @@ impl Host {
             pid: std::process::id(),
             boots: state.boots,
             restoring: books.restoring,
+            stopping: books.stopping,
             weight: books.weight,
             rollout: raised.map(|exposure| exposure.rollout.clone()),
             grant_remaining_ms: raised.and(remaining).map(|left| left.as_millis() as u64),

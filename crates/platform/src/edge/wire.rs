@@ -142,6 +142,8 @@ pub struct Status {
     pub boots: u64,
     /// The revisions that were running before a restart are still being started.
     pub restoring: bool,
+    /// It was told to stop and is draining; start anew once it is gone.
+    pub stopping: bool,
     /// The canary's share in force now.
     pub weight: Weight,
     /// The rollout whose raised weight that is.
