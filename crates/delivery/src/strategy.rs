@@ -67,14 +67,15 @@ pub struct AnalysisPolicy {
     pub beta: f64,
     /// An error-rate ratio up to this is no harm.
     pub error_ratio_margin: f64,
-    /// Promotion asks that the error rate is shown to be below `max(error_rate_floor, safe_ratio * stable's rate)`.
+    /// Promotion asks that the error rate is shown to be below
+    /// `max(stable's rate + error_rate_floor, safe_ratio * stable's rate)`.
     pub error_rate_floor: f64,
     /// See `error_rate_floor`.
     pub safe_ratio: f64,
     /// An odds ratio of exceeding any latency bound up to this is no harm.
     pub latency_ratio_margin: f64,
-    /// Promotion asks that for each latency bound, the share of slower requests is shown to be below
-    /// `max(latency_share_floor, safe_ratio * stable's odds)`.
+    /// Promotion asks that for each latency bound, the share of slower requests is shown to be below stable's share plus
+    /// this, or its odds to be below `safe_ratio` times stable's odds.
     pub latency_share_floor: f64,
     /// Time between two looks in milliseconds.
     pub interval_ms: u64,
@@ -91,7 +92,7 @@ impl Default for AnalysisPolicy {
             error_rate_floor: 0.02,
             safe_ratio: 2.0,
             latency_ratio_margin: 1.25,
-            latency_share_floor: 0.05,
+            latency_share_floor: 0.075,
             interval_ms: 500,
             silence_ms: 10_000,
         }

@@ -39,7 +39,8 @@ pub struct Counts {
 /// An e-process on the difference of two rates.
 #[derive(Debug, Clone)]
 pub struct Allowance {
-    allowance: f64,
+    /// What the canary may be worse by, in 0..1.
+    distance: f64,
     direct: [f64; DIRECT.len()],
     complement: Option<[f64; COMPLEMENT.len()]>,
 }
@@ -48,14 +49,18 @@ impl Allowance {
     /// For events that are rare in every good service, such as errors. The allowance is in 0..1.
     pub fn rare(allowance: f64) -> Self {
         let direct = -libm::log(DIRECT.len() as f64);
-        Self { allowance, direct: [direct; DIRECT.len()], complement: None }
+        Self { distance: allowance, direct: [direct; DIRECT.len()], complement: None }
     }
 
     /// For events of any rate, such as being slower than a bound. The allowance is in 0..1.
     pub fn any(allowance: f64) -> Self {
         let direct = libm::log((1.0 - COMPLEMENT_WEIGHT) / DIRECT.len() as f64);
         let complement = libm::log(COMPLEMENT_WEIGHT / COMPLEMENT.len() as f64);
-        Self { allowance, direct: [direct; DIRECT.len()], complement: Some([complement; COMPLEMENT.len()]) }
+        Self {
+            distance: allowance,
+            direct: [direct; DIRECT.len()],
+            complement: Some([complement; COMPLEMENT.len()]),
+        }
     }
 
     /// Takes in one interval. Without canary requests it tells nothing.
@@ -67,7 +72,7 @@ impl Allowance {
         let canary_events = counts.canary_events.min(counts.canary) as f64;
         let stable_events = counts.stable_events.min(counts.stable) as f64;
         for (value, bet) in self.direct.iter_mut().zip(DIRECT) {
-            let kept = 1.0 - self.allowance * bet;
+            let kept = 1.0 - self.distance * bet;
             *value += canary_events * libm::log1p(-bet) - canary * libm::log(kept);
             if stable_events > 0.0 {
                 *value += stable_events * libm::log1p(canary / stable * bet / kept);
@@ -78,8 +83,8 @@ impl Allowance {
             return;
         }
         for (value, wish) in complement.iter_mut().zip(COMPLEMENT) {
-            let against = (wish * canary / (stable + wish * canary * self.allowance)).min(BET_MAX);
-            let kept = 1.0 - self.allowance * against;
+            let against = (wish * canary / (stable + wish * canary * self.distance)).min(BET_MAX);
+            let kept = 1.0 - self.distance * against;
             let bet = stable / canary * against / kept;
             *value += (canary - canary_events) * libm::log1p(bet)
                 + (stable - stable_events) * libm::log1p(-against)

@@ -14,6 +14,7 @@ pub mod confidence;
 pub mod grid;
 pub mod multinomial;
 pub mod odds;
+mod pool;
 pub mod rate;
 mod signals;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use delivery::traffic::{Sample, Weight};
 use delivery::{Digest, Timestamp};
 
 use confidence::ConfidenceSequence;
+use pool::{Block, Pool};
 use signals::{Harm, Safety};
 use window::{Interval, Reading, Window};
 
@@ -61,6 +63,7 @@ pub struct Analysis {
     /// Whether the split of traffic is judged.
     split: bool,
     window: Window,
+    pool: Pool,
     harm: Harm,
     /// Harm was shown at some look. That is for good: the threshold holds for all looks together.
     harm_shown: Option<signals::Place>,
@@ -100,6 +103,7 @@ impl Analysis {
             digest,
             split,
             window: Window::default(),
+            pool: Pool::default(),
             harm_shown: None,
             step: None,
             last_canary: None,
@@ -108,6 +112,9 @@ impl Analysis {
 
     /// A step began. Safety starts over with intervals that begin after it; harm goes on over the whole rollout.
     pub fn begin_step(&mut self, weight: Weight, at: Timestamp) {
+        if let Some(block) = self.pool.take() {
+            self.take_errors(&block);
+        }
         self.step = Some(Step {
             began: at,
             weight,
@@ -161,17 +168,26 @@ impl Analysis {
 
     fn take(&mut self, interval: &Interval, at: Timestamp) {
         let tables = signals::tables(interval);
-        self.harm.observe(interval, &tables);
-        let share = signals::share(interval);
-        self.confidence.observe(interval.canary.errors, interval.stable.errors, share);
+        let in_step = self.step.as_ref().is_some_and(|step| interval.from >= step.began);
+        // Neither a change of weight nor the beginning of a step falls inside a block.
+        if let Some(block) = self.pool.add(interval, !in_step || interval.weight.is_none()) {
+            self.take_errors(&block);
+        }
+        self.harm.observe_latency(&tables);
         if interval.canary.requests > 0 {
             self.last_canary = self.last_canary.max(Some(at));
         }
-        if let Some(step) = &mut self.step
-            && interval.from >= step.began
-        {
+        if let Some(step) = self.step.as_mut().filter(|_| in_step) {
             step.safety.observe(interval, &tables);
             step.count(interval);
+        }
+    }
+
+    fn take_errors(&mut self, block: &Block) {
+        self.harm.observe_errors(block);
+        self.confidence.observe(block.counts.canary_events, block.counts.stable_events, block.share());
+        if let Some(step) = self.step.as_mut().filter(|step| block.from >= step.began) {
+            step.safety.observe_errors(block);
         }
     }
 

@@ -13,6 +13,7 @@ use super::allowance::{Allowance, Counts};
 use super::bernoulli::Table;
 use super::grid::log_sum_exp;
 use super::odds::OddsRatio;
+use super::pool::Block;
 use super::rate::RateRatio;
 use super::window::Interval;
 
@@ -51,13 +52,6 @@ fn latency_counts(interval: &Interval, bound: usize) -> Option<Counts> {
     })
 }
 
-/// The canary's share of the requests that ended; 0 when none did.
-pub(super) fn share(interval: &Interval) -> f64 {
-    let canary = interval.canary.requests as f64;
-    let both = canary + interval.stable.requests as f64;
-    if both > 0.0 { canary / both } else { 0.0 }
-}
-
 /// The exact tables of one interval, one per latency bound that tells something.
 pub(super) fn tables(interval: &Interval) -> Vec<Option<Table>> {
     let table = |bound| {
@@ -82,8 +76,11 @@ impl Harm {
         }
     }
 
-    pub(super) fn observe(&mut self, interval: &Interval, tables: &[Option<Table>]) {
-        self.errors.observe(interval.canary.errors, interval.stable.errors, share(interval));
+    pub(super) fn observe_errors(&mut self, block: &Block) {
+        self.errors.observe(block.counts.canary_events, block.counts.stable_events, block.share());
+    }
+
+    pub(super) fn observe_latency(&mut self, tables: &[Option<Table>]) {
         for (process, table) in self.latency.iter_mut().zip(tables) {
             if let Some(table) = table {
                 process.observe(table);
@@ -137,8 +134,11 @@ impl Safety {
         Self { errors, latency: vec![bound; BOUNDS] }
     }
 
+    pub(super) fn observe_errors(&mut self, block: &Block) {
+        self.errors.ratio.observe(block.counts.canary_events, block.counts.stable_events, block.share());
+    }
+
     pub(super) fn observe(&mut self, interval: &Interval, tables: &[Option<Table>]) {
-        self.errors.ratio.observe(interval.canary.errors, interval.stable.errors, share(interval));
         self.errors.allowance.observe(error_counts(interval));
         for (bound, (process, table)) in self.latency.iter_mut().zip(tables).enumerate() {
             if let Some(table) = table {
