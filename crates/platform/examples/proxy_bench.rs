@@ -4,21 +4,27 @@
 //! proxy_bench backend 127.0.0.1:9001             answers 12 bytes to everything, on one thread
 //! proxy_bench proxy 127.0.0.1:9000 127.0.0.1:9001 [threads]
 //!                                                splits 90/10 between two revisions that are both that backend
+//! proxy_bench load 127.0.0.1:9000 10000 10       10,000 requests/s for 10 s, open loop; prints latency quantiles
 //! ```
 //!
-//! Pin each with `taskset` and load it with `wrk` or `h2load`. The figures and the whole command are in the module's
-//! documentation page.
+//! Pin each with `taskset`; load the backend, our proxy and the other with `wrk` for requests/s, and with `load` at half of that for
+//! what each adds to the latency. `load` sends each millisecond's requests at once, each on a connection of its own, whether
+//! or not earlier ones were answered, and counts from that moment.
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use delivery::RevisionId;
 use delivery::traffic::Weight;
 use platform::proxy::{Arm, ProxyLimits, Routes, Splitter, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n\r\nhello world\n";
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n\r\nhello world\n";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -29,7 +35,8 @@ fn main() -> Result<(), Failure> {
         ["backend", listen] => run(1, backend(listen.parse()?)),
         ["proxy", listen, backend] => run(1, proxy(listen.parse()?, backend.parse()?)),
         ["proxy", listen, backend, threads] => run(threads.parse()?, proxy(listen.parse()?, backend.parse()?)),
-        _ => Err("usage: proxy_bench backend ADDRESS | proxy_bench proxy ADDRESS BACKEND [THREADS]".into()),
+        ["load", target, rate, seconds] => run(1, load(target.parse()?, rate.parse()?, seconds.parse()?)),
+        _ => Err("usage: proxy_bench backend ADDRESS | proxy ADDRESS BACKEND [THREADS] | load ADDRESS RATE SECONDS".into()),
     }
 }
 
@@ -81,5 +88,56 @@ async fn proxy(listen: SocketAddr, backend: SocketAddr) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).await?;
     // What is waited for here is the end of the process.
     serve(listener, splitter, std::future::pending()).await;
+    Ok(())
+}
+
+/// Connections that `load` sends over.
+const CONNECTIONS: usize = 256;
+
+async fn load(target: SocketAddr, rate: usize, seconds: usize) -> Result<(), Failure> {
+    let latencies = Arc::new(Mutex::new(Vec::with_capacity(rate * seconds)));
+    let mut lanes = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(target).await?;
+        stream.set_nodelay(true)?;
+        let (send, mut due) = tokio::sync::mpsc::unbounded_channel::<Instant>();
+        let latencies = Arc::clone(&latencies);
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Some(began) = due.recv().await {
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n").await?;
+                if stream.read(&mut buffer).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+                }
+                let micros = began.elapsed().as_micros();
+                latencies.lock().unwrap_or_else(PoisonError::into_inner).push(micros);
+            }
+            Ok(())
+        });
+        lanes.push(send);
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let mut sent = 0;
+    for tick in 1..=seconds * 1_000 {
+        ticks.tick().await;
+        let now = Instant::now();
+        while sent < rate * tick / 1_000 {
+            lanes[sent % CONNECTIONS].send(now)?;
+            sent += 1;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    latencies.sort_unstable();
+    let quantile = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    println!(
+        "sent {sent} answered {} p50 {} p90 {} p99 {} p99.9 {} max {} microseconds",
+        latencies.len(),
+        quantile(0.5),
+        quantile(0.9),
+        quantile(0.99),
+        quantile(0.999),
+        quantile(1.0)
+    );
     Ok(())
 }

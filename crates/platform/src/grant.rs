@@ -13,7 +13,7 @@ use delivery::strategy::OnExpiry;
 use delivery::traffic::Weight;
 
 /// The longest a grant may run unrenewed. Longer is cut to this: a switch that never fires is no switch.
-pub const GRANT_TTL_MAX: Duration = Duration::from_secs(3_600);
+pub const GRANT_TTL_MAX: Duration = Duration::from_hours(1);
 
 /// Permission to keep a canary's weight raised.
 #[derive(Debug, Clone, PartialEq, Eq)]

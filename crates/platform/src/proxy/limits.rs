@@ -21,7 +21,7 @@ pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 pub const RESPONSE_HEAD_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to send a request's head, the idle time of a kept connection included; and to send each
 /// part of a request's body before the response's head, then 408.
-pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(60);
+pub const REQUEST_HEAD_MAX: Duration = Duration::from_mins(1);
 /// How often one request is sent back to choosing because routes changed or kept connections turned out dead; then 503.
 pub const ROUTINGS_MAX: u32 = 8;
 /// How long connections may take to end when the proxy stops.

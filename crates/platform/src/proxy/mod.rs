@@ -36,6 +36,7 @@ mod exchange;
 mod facts;
 mod forward;
 mod guard;
+mod head_timer;
 mod headers;
 pub mod limits;
 mod pause;

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::forward::Client;
+use super::head_timer::HeadTimer;
 use super::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, ProxyLimits, STREAMS_PER_CONNECTION_MAX, UPSTREAM_IDLE_MAX,
 };
@@ -28,7 +29,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// doing within the limit, and returns.
 pub async fn serve(listener: TcpListener, splitter: Splitter, shutdown: impl Future<Output = ()>) {
     let limits = *splitter.limits();
-    let builder = Arc::new(builder(&limits));
     let permits = u32::try_from(limits.connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
     let slots = Arc::new(Semaphore::new(permits as usize));
     let (stop, stopped) = watch::channel(());
@@ -48,7 +48,7 @@ pub async fn serve(listener: TcpListener, splitter: Splitter, shutdown: impl Fut
             continue;
         };
         let client = Client::new(splitter.clone(), address.ip());
-        let connection = connection(Arc::clone(&builder), stream, client, stopped.clone());
+        let connection = connection(builder(&limits), stream, client, stopped.clone());
         tokio::spawn(async move {
             connection.await;
             drop(slot);
@@ -59,11 +59,12 @@ pub async fn serve(listener: TcpListener, splitter: Splitter, shutdown: impl Fut
     drop(tokio::time::timeout(limits.stop, slots.acquire_many(permits)).await);
 }
 
+/// A builder for one connection, because the timer of its heads is its own.
 fn builder(limits: &ProxyLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(limits.request_head)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
@@ -87,7 +88,7 @@ async fn accept(
 }
 
 async fn connection(
-    builder: Arc<Builder<TokioExecutor>>,
+    builder: Builder<TokioExecutor>,
     stream: TcpStream,
     client: Client,
     mut stopped: watch::Receiver<()>,

@@ -176,7 +176,7 @@ async fn changing_routes_under_load_loses_nothing() {
     for round in 0..300_u32 {
         let stable = arm(STABLE, [&[first][..], &[second], &[first, second]][(round % 3) as usize]);
         let routes = both(first, canary, f64::from(round % 101));
-        proxy.splitter.set_routes(Routes { stable, ..routes });
+        proxy.splitter.set_routes(Routes { stable: Some(stable), ..routes });
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -202,7 +202,7 @@ async fn totals_belong_to_the_revision_and_follow_a_promotion() {
     let during = proxy.splitter.sample(at);
     assert_eq!((during.boot.as_str(), during.weight), ("boot-1", Weight::FULL));
     assert_eq!((during.stable.requests, during.canary.requests), (0, 3));
-    proxy.splitter.set_routes(Routes { stable: arm(CANARY, &[canary]), ..Routes::default() });
+    proxy.splitter.set_routes(Routes { stable: Some(arm(CANARY, &[canary])), ..Routes::default() });
     client.text(get("/")).await;
     let after = proxy.splitter.sample(at);
     assert_eq!((after.stable.requests, after.canary.requests), (4, 0));
@@ -242,7 +242,8 @@ async fn the_override_header_works_where_it_is_configured() {
 async fn requests_spread_over_the_instances_of_an_arm() {
     let (first, at_first) = named("first").await;
     let (second, at_second) = named("second").await;
-    let proxy = Proxy::start(Routes { stable: arm(STABLE, &[first, second]), ..Routes::default() }).await;
+    let proxy =
+        Proxy::start(Routes { stable: Some(arm(STABLE, &[first, second])), ..Routes::default() }).await;
     let mut client = proxy.client().await;
     for _ in 0..100 {
         client.text(get("/")).await;

@@ -47,19 +47,19 @@ pub(crate) fn percent(percent: f64) -> Weight {
     Weight::from_percent(percent).unwrap()
 }
 
-pub(crate) fn arm(id: &str, instances: &[SocketAddr]) -> Option<Arm> {
-    Some(Arm { revision: revision(id), instances: instances.to_vec() })
+pub(crate) fn arm(id: &str, instances: &[SocketAddr]) -> Arm {
+    Arm { revision: revision(id), instances: instances.to_vec() }
 }
 
 /// Only a stable revision.
 pub(crate) fn only(instance: SocketAddr) -> Routes {
-    Routes { stable: arm(STABLE, &[instance]), ..Routes::default() }
+    Routes { stable: Some(arm(STABLE, &[instance])), ..Routes::default() }
 }
 
 pub(crate) fn both(stable: SocketAddr, canary: SocketAddr, weight: f64) -> Routes {
     Routes {
-        stable: arm(STABLE, &[stable]),
-        canary: arm(CANARY, &[canary]),
+        stable: Some(arm(STABLE, &[stable])),
+        canary: Some(arm(CANARY, &[canary])),
         weight: percent(weight),
         ..Routes::default()
     }
