@@ -22,6 +22,7 @@ mod error;
 mod host;
 mod launch;
 mod state;
+mod traffic;
 mod wire;
 
 pub use client::Edge;

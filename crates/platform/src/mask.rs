@@ -153,7 +153,7 @@ impl MaskedLines {
         let mut line = String::from_utf8_lossy(&masked).into_owned();
         let beyond = self.dropped + self.line.len().saturating_sub(LOG_LINE_BYTES_MAX) as u64;
         if beyond > 0 {
-            line.push_str(&format!(" [cut: {beyond} bytes more]"));
+            line = format!("{line} [cut: {beyond} bytes more]");
         }
         self.line.clear();
         self.dropped = 0;

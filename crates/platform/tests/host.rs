@@ -1,4 +1,5 @@
 //! The host platform with real processes: this test program is the edge's daemon and the service too (see `host/roles.rs`).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "host/bed.rs"]
 mod bed;

@@ -1,7 +1,7 @@
 //! Applies commands, one after the other.
 //!
 //! Each is checked against the highest epoch and against what was applied before, then done, recorded and acknowledged.
-//! Raising goes to disk first and then to the splitter; lowering goes to the splitter first and does not need the disk.
+//! What changes traffic is in [`super::traffic`].
 //! Invariant: a command that was acknowledged is never done again, and one that could not be recorded was not done, or only
 //! lowered something.
 
@@ -15,11 +15,10 @@ use delivery::traffic::Weight;
 use delivery::{Digest, RevisionId, text};
 use tokio::time::Instant;
 
-use super::host::{Books, Host};
+use super::host::Host;
 use super::state::{Entry, Exposure, Record};
 use super::wire::{ApplyRequest, Role};
 use crate::grant::GrantError;
-use crate::proxy::boottime;
 use crate::supervisor::{Persistence, Revision};
 
 /// Variables that every instance gets from the daemon's own environment, where they are set.
@@ -125,7 +124,7 @@ impl Desk<'_> {
         let mut detail =
             format!("{} ready in {took}", text::count(u64::from(spec.instances.max(1)), "instance"));
         if !missing.is_empty() {
-            detail.push_str(&format!("; not set: {}", missing.join(", ")));
+            detail = format!("{detail}; not set: {}", missing.join(", "));
         }
         let entry = self.host.command_entry(command, "start", weight, "applied");
         let concluded = self.conclude(command, Outcome::Applied { detail }, Some(entry)).await;
@@ -162,167 +161,12 @@ impl Desk<'_> {
         }
     }
 
-    async fn set_weight(&self, command: &Command, wanted: Exposure) -> Result<Outcome, String> {
-        let before = {
-            let mut books = self.host.books();
-            let is_canary = books.state.with_role(Role::Canary) == Some(&wanted.revision);
-            if wanted.weight <= if is_canary { books.weight } else { Weight::ZERO } {
-                self.lower_to(&mut books, command, &wanted, is_canary);
-                drop(books);
-                // What was lowered stays lowered: on a full disk the answer is given all the same.
-                let _ = self.host.save().await;
-                return Ok(applied(&format!("{} has {}", wanted.revision, wanted.weight)));
-            }
-            match self.may_raise(&mut books, &wanted, is_canary) {
-                Err(GrantRefusal::Fenced(epoch)) => return Ok(Outcome::Fenced { epoch }),
-                Err(GrantRefusal::Because(reason)) => {
-                    drop(books);
-                    return self.refuse(command, reason).await;
-                }
-                Ok(()) => {}
-            }
-            let outcome = applied(&format!("{} has {}", wanted.revision, wanted.weight));
-            books.state.record(&command.rollout, command.sequence, outcome);
-            let entry = self.host.command_entry(command, "set-weight", wanted.weight, "applied");
-            books.state.note(entry);
-            books.state.exposure.replace(wanted.clone())
-        };
-        let saved = self.host.save().await;
-        let mut books = self.host.books();
-        let still_wanted = books.state.exposure.as_ref() == Some(&wanted);
-        if let Err(problem) = saved {
-            books.state.unrecord(&command.rollout, command.sequence);
-            books.state.unnote(command);
-            if still_wanted {
-                books.state.exposure = before;
-            }
-            return Err(problem);
-        }
-        if !still_wanted {
-            // The kill switch or the timer was faster than the disk.
-            let outcome = Outcome::Refused { detail: "its traffic was taken back at the same moment".into() };
-            books.state.record(&command.rollout, command.sequence, outcome.clone());
-            drop(books);
-            self.host.save().await?;
-            return Ok(outcome);
-        }
-        books.weight = wanted.weight;
-        self.host.route(&books);
-        Ok(applied(&format!("{} has {}", wanted.revision, wanted.weight)))
-    }
-
-    fn lower_to(&self, books: &mut Books, command: &Command, wanted: &Exposure, is_canary: bool) {
-        if is_canary {
-            books.weight = wanted.weight;
-            if wanted.weight == Weight::ZERO {
-                books.grants.settle(&command.rollout);
-                books.state.exposure = None;
-            } else if books.grants.give(boottime(), Books::grant_of(wanted)).is_ok() {
-                books.state.exposure = Some(wanted.clone());
-            }
-            self.host.route(books);
-        }
-        let outcome = applied(&format!("{} has {}", wanted.revision, wanted.weight));
-        books.state.record(&command.rollout, command.sequence, outcome);
-        let entry = self.host.command_entry(command, "set-weight", wanted.weight, "applied");
-        books.state.note(entry);
-    }
-
-    /// Checks a raise and takes its grant.
-    fn may_raise(&self, books: &mut Books, wanted: &Exposure, is_canary: bool) -> Result<(), GrantRefusal> {
-        let refuse = |reason: &str| Err(GrantRefusal::Because(reason.to_owned()));
-        let expired = books.state.expired.as_ref().filter(|expired| expired.rollout == wanted.rollout);
-        if let Some(expired) = expired {
-            return Err(GrantRefusal::Because(format!("its traffic was taken back: {}", expired.cause)));
-        }
-        if !is_canary {
-            return refuse("it is not running as the canary here");
-        }
-        if books.running.get(&wanted.revision).is_none_or(|revision| revision.addresses().is_empty()) {
-            return refuse("none of its instances is ready");
-        }
-        match books.grants.give(boottime(), Books::grant_of(wanted)) {
-            Ok(()) => Ok(()),
-            Err(GrantError::Fenced { epoch }) => Err(GrantRefusal::Fenced(epoch)),
-            Err(error) => Err(GrantRefusal::Because(error.to_string())),
-        }
-    }
-
-    async fn promote(&self, command: &Command, id: &RevisionId) -> Result<Outcome, String> {
-        let refusal = {
-            let books = self.host.books();
-            let expired = books.state.expired.as_ref().filter(|expired| expired.rollout == command.rollout);
-            let ready = books.running.get(id).is_some_and(|revision| !revision.addresses().is_empty());
-            match (books.state.revisions.get(id).map(|record| record.role), expired) {
-                (Some(Role::Stable), _) => None,
-                (Some(Role::Canary), Some(expired)) => {
-                    Some(format!("its traffic was taken back: {}", expired.cause))
-                }
-                (Some(Role::Canary), None) if !ready => Some("none of its instances is ready".into()),
-                (Some(Role::Canary), None) => None,
-                (Some(Role::Retiring) | None, _) => Some("it is not running as the canary here".into()),
-            }
-        };
-        if let Some(reason) = refusal {
-            return self.refuse(command, reason).await;
-        }
-        let outcome = applied(&format!("{id} is stable"));
-        let before = {
-            let mut books = self.host.books();
-            let before = books.state.clone();
-            for (other, record) in &mut books.state.revisions {
-                match record.role {
-                    _ if other == id => record.role = Role::Stable,
-                    Role::Stable => record.role = Role::Retiring,
-                    Role::Canary | Role::Retiring => {}
-                }
-            }
-            books.state.exposure = None;
-            books.state.expired = None;
-            books.state.record(&command.rollout, command.sequence, outcome.clone());
-            let entry = self.host.command_entry(command, "promote", Weight::ZERO, "applied");
-            books.state.note(entry);
-            before
-        };
-        let saved = self.host.save().await;
-        let mut books = self.host.books();
-        if let Err(problem) = saved {
-            let after = std::mem::replace(&mut books.state, before);
-            // What others noted meanwhile (an expiry, the kill switch) stays in the journal.
-            books.state.entries = after.entries;
-            books.state.recent = after.recent;
-            books.state.unnote(command);
-            self.host.route(&books);
-            return Err(problem);
-        }
-        books.grants.settle(&command.rollout);
-        books.weight = Weight::ZERO;
-        self.host.route(&books);
-        Ok(outcome)
-    }
-
     async fn retire(&self, command: &Command, id: &RevisionId, drain_ms: u64) -> Result<Outcome, String> {
         let began = Instant::now();
-        let known = {
-            let mut books = self.host.books();
-            let role = books.state.revisions.get(id).map(|record| record.role);
-            if role == Some(Role::Stable) {
-                drop(books);
-                return self.refuse(command, format!("{id} is the stable revision")).await;
-            }
-            if role == Some(Role::Canary) {
-                books.weight = Weight::ZERO;
-                books.grants.settle(&command.rollout);
-                books.state.exposure = None;
-            }
-            if let Some(record) = books.state.revisions.get_mut(id) {
-                record.role = Role::Retiring;
-            }
-            self.host.route(&books);
-            role.is_some()
-        };
-        if !known {
-            return self.conclude(command, applied("it was not running"), None).await;
+        match self.host.withdraw(id) {
+            Some(Role::Stable) => return self.refuse(command, format!("{id} is the stable revision")).await,
+            None => return self.conclude(command, applied("it was not running"), None).await,
+            Some(Role::Canary | Role::Retiring) => {}
         }
         let drained = self.host.splitter.drained(id, Duration::from_millis(drain_ms)).await;
         let left = self.host.splitter.in_flight(id);
@@ -349,7 +193,7 @@ impl Desk<'_> {
         self.host.route(&books);
     }
 
-    async fn refuse(&self, command: &Command, detail: String) -> Result<Outcome, String> {
+    pub(super) async fn refuse(&self, command: &Command, detail: String) -> Result<Outcome, String> {
         self.conclude(command, Outcome::Refused { detail }, None).await
     }
 
@@ -378,13 +222,7 @@ impl Desk<'_> {
     }
 }
 
-/// Why a weight is not raised.
-enum GrantRefusal {
-    Fenced(u64),
-    Because(String),
-}
-
-fn applied(detail: &str) -> Outcome {
+pub(super) fn applied(detail: &str) -> Outcome {
     Outcome::Applied { detail: detail.to_owned() }
 }
 

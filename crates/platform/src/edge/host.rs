@@ -48,6 +48,8 @@ pub(super) struct Books {
     pub(super) restoring: bool,
     pub(super) stopping: bool,
     storage_problem: Option<String>,
+    /// The stable and the canary that are routed while other roles are on their way to the disk.
+    frozen: Option<[Option<RevisionId>; 2]>,
 }
 
 impl Host {
@@ -70,6 +72,7 @@ impl Host {
             restoring: true,
             stopping: false,
             storage_problem: None,
+            frozen: None,
         };
         let storage = Arc::new(tokio::sync::Mutex::new(storage));
         Self { config, boot, listen, around, splitter, books: Mutex::new(books), storage }
@@ -105,8 +108,8 @@ impl Host {
         };
         let exposure = books.state.exposure.as_ref();
         self.splitter.set_routes(Routes {
-            stable: books.state.with_role(Role::Stable).map(arm),
-            canary: books.state.with_role(Role::Canary).map(arm),
+            stable: books.in_force(Role::Stable).map(arm),
+            canary: books.in_force(Role::Canary).map(arm),
             weight: books.weight,
             sticky: exposure.map_or(Sticky::None, |exposure| exposure.sticky.clone()),
             retry: RetryPolicy::Off,
@@ -151,11 +154,12 @@ impl Host {
         true
     }
 
-    /// The kill switch.
+    /// The kill switch. It also stops a raise that is on its way to the disk.
     pub(super) fn lower(&self, to: Weight) -> Lowered {
         let mut books = self.books();
         let from = books.weight;
-        if to >= from {
+        let raised = books.state.exposure.as_ref().map_or(from, |exposure| exposure.weight.max(from));
+        if to >= raised {
             return Lowered { from, to: from };
         }
         let exposure = books.state.exposure.clone();
@@ -164,16 +168,48 @@ impl Host {
                 self.take_back(&mut books, &exposure.rollout, "lower", "the kill switch was used");
             }
             exposure => {
-                books.weight = to;
+                books.weight = to.min(from);
                 self.route(&books);
-                let entry = self.entry("lower", exposure.as_ref(), to);
+                let entry = self.entry("lower", exposure.as_ref(), books.weight);
                 books.state.note(entry);
                 if let Some(exposure) = &mut books.state.exposure {
                     exposure.weight = to;
                 }
             }
         }
-        Lowered { from, to }
+        Lowered { from, to: books.weight }
+    }
+
+    /// A promotion that failed brought back an exposure, but its traffic was taken back meanwhile: its rollout is told.
+    pub(super) fn note_lost_exposure(&self, books: &mut Books) {
+        let lost = books.state.exposure.clone().filter(|_| books.weight == Weight::ZERO);
+        if let Some(exposure) = lost {
+            self.take_back(
+                books,
+                &exposure.rollout,
+                "lower",
+                "its traffic was taken back during a promotion",
+            );
+        }
+    }
+
+    /// Takes a revision out of traffic for good, unless it is stable. Gives what it was; `None` if it does not run.
+    pub(super) fn withdraw(&self, id: &RevisionId) -> Option<Role> {
+        let mut books = self.books();
+        let record = books.state.revisions.get_mut(id)?;
+        let role = record.role;
+        if role == Role::Stable {
+            return Some(role);
+        }
+        record.role = Role::Retiring;
+        if role == Role::Canary {
+            books.weight = Weight::ZERO;
+            if let Some(exposure) = books.state.exposure.take() {
+                books.grants.settle(&exposure.rollout);
+            }
+        }
+        self.route(&books);
+        Some(role)
     }
 
     /// A controller's sign of life. The second value says whether the epoch rose and must be saved before the answer counts.
@@ -282,6 +318,25 @@ impl Host {
 }
 
 impl Books {
+    /// The revision that is routed in this role.
+    fn in_force(&self, role: Role) -> Option<&RevisionId> {
+        match (&self.frozen, role) {
+            (Some([stable, _]), Role::Stable) => stable.as_ref(),
+            (Some([_, canary]), Role::Canary) => canary.as_ref(),
+            _ => self.state.with_role(role),
+        }
+    }
+
+    /// Keeps the present stable and canary routed, whatever the state says, until [`Books::thaw_roles`].
+    pub(super) fn freeze_roles(&mut self) {
+        self.frozen = Some([Role::Stable, Role::Canary].map(|role| self.state.with_role(role).cloned()));
+    }
+
+    /// The state's roles are in force again.
+    pub(super) fn thaw_roles(&mut self) {
+        self.frozen = None;
+    }
+
     /// Copies the running processes into the state; says whether that changed it.
     fn note_processes(&mut self) -> bool {
         let mut changed = false;

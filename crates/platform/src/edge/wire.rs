@@ -152,7 +152,7 @@ pub struct Status {
     pub grant_remaining_ms: Option<u64>,
     /// What happens then.
     pub on_expiry: Option<OnExpiry>,
-    /// The last rollout whose raised weight was taken back without a command, until it is retired or another raises.
+    /// The last rollout whose raised weight was taken back without a command.
     pub expired: Option<ExpiredStatus>,
     /// The highest epoch seen.
     pub epoch: u64,

@@ -51,11 +51,11 @@ impl Bed {
     }
 
     pub(crate) async fn edge(&self) -> Edge {
-        Edge::ensure(&self.config, &self.program()).await.unwrap()
+        Edge::ensure(&self.config, &Self::program()).await.unwrap()
     }
 
     /// The daemon: this program in another role. `sh` turns the `--config FILE` that it is given into a variable.
-    pub(crate) fn program(&self) -> Vec<String> {
+    pub(crate) fn program() -> Vec<String> {
         let own = roles::own_command();
         let script = format!(
             "{}=edge {}=\"$2\" exec \"$0\" roles::be --exact --nocapture --quiet",

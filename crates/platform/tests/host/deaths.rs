@@ -1,6 +1,6 @@
 //! Services and edges that crash, hang, ignore signals and leave children behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use delivery::effect::{Effect, Readiness};
 use delivery::strategy::OnExpiry;
@@ -8,6 +8,7 @@ use delivery::traffic::Weight;
 use platform::edge::{InstanceState, Renewal, Role};
 use platform::process::{self, Identity};
 use rustix::process::{Pid, Signal};
+use tokio::time::Instant;
 
 use super::bed::{
     Bed, applied, command, get, percent, refused, revision, rollout, start, until, versions, weight,

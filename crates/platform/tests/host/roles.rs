@@ -29,7 +29,7 @@ fn be() {
         Ok("outliving") => {
             // Leaves its parent's group and session, as a daemon would.
             rustix::process::setsid().unwrap();
-            std::thread::sleep(Duration::from_secs(600));
+            std::thread::sleep(Duration::from_mins(10));
         }
         Ok(other) => panic!("there is no role {other}"),
         Err(error) => assert_eq!(error, &std::env::VarError::NotPresent),
@@ -64,7 +64,7 @@ fn service() {
         }
         "never-ready" => {
             println!("thinking");
-            std::thread::sleep(Duration::from_secs(600));
+            std::thread::sleep(Duration::from_mins(10));
         }
         "ignore-term" => ignore_term(),
         "outlive" => {
@@ -134,6 +134,7 @@ fn ignore_term() {
 
 /// A child in its own session. With `scrub` it does not even inherit the environment.
 #[expect(clippy::disallowed_methods, reason = "the tests' own processes")]
+#[expect(clippy::zombie_processes, reason = "a service that does not wait for its children is the point")]
 fn start_outliving(scrub: bool) {
     let command = own_command();
     let mut child = Command::new(&command[0]);
