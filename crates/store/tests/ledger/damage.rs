@@ -150,6 +150,19 @@ fn damage_is_named_with_its_place() {
 }
 
 #[test]
+fn records_that_changed_places_are_not_read_as_if_they_belonged_there() {
+    let folder = Folder::with_records(20);
+    let swap = "UPDATE record SET sequence = -1 WHERE sequence = 5; UPDATE record SET sequence = 5 WHERE sequence = 9;
+                UPDATE record SET sequence = 9 WHERE sequence = -1;";
+    folder.sqlite().execute_batch(swap).unwrap();
+    let ledger = folder.open_to_read();
+    assert_eq!(quarantined(&ledger), [5, 9]);
+    let damages = ledger.verify().unwrap().damages;
+    assert_eq!(damages[0], Damage { sequence: 5, fault: Fault::Sequence(9) });
+    assert_eq!(damages[1], Damage { sequence: 9, fault: Fault::Sequence(5) });
+}
+
+#[test]
 fn a_cut_off_end_is_seen_by_readers() {
     let folder = Folder::with_records(20);
     folder.sqlite().execute_batch("DELETE FROM record WHERE sequence > 15").unwrap();
