@@ -1,0 +1,1 @@
+//! The figures against hand-made histories, against laws, and against real git.
