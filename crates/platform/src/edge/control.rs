@@ -27,6 +27,9 @@ use super::host::Host;
 use super::wire::{ApplyRequest, Failure, LowerRequest, RenewRequest};
 use super::{Error, SOCKET_PATH_BYTES_MAX};
 
+/// How often the socket's file is looked for.
+const SOCKET_LOOK: Duration = Duration::from_secs(1);
+
 /// A command on its way to the desk.
 pub(super) struct Job {
     pub(super) request: ApplyRequest,
@@ -66,10 +69,22 @@ pub(super) fn bind(path: &Utf8Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Serves for ever.
-pub(super) async fn serve(listener: UnixListener, reach: Reach) {
+/// Serves for ever. A socket whose file was removed (cleaners of temporary folders do that) is bound again.
+pub(super) async fn serve(mut listener: UnixListener, reach: Reach) {
+    let path = reach.host.config.control_socket.clone();
+    let mut look = tokio::time::interval(SOCKET_LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = look.tick() => {
+                if !path.exists() && let Ok(again) = bind(&path) {
+                    listener = again;
+                }
+                continue;
+            }
+        };
+        let Ok((stream, _)) = accepted else {
             // Out of descriptors: give others time to close some.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;

@@ -136,29 +136,29 @@ impl Desk<'_> {
 
     /// Why the revision can't even be tried.
     fn unstartable(&self, spec: &RevisionSpec) -> Option<String> {
+        if !spec.directory.is_dir() {
+            return Some(format!("can't start: the folder {} does not exist", spec.directory));
+        }
+        match self.digest_of.map(|digest_of| digest_of(&spec.directory)) {
+            Some(Ok(digest)) if digest != spec.digest => {
+                let (found, wanted) = (digest.short(), spec.digest.short());
+                return Some(format!("the artifact in {} has digest {found}, not {wanted}", spec.directory));
+            }
+            Some(Err(reason)) => {
+                return Some(format!("the artifact in {} can't be checked: {reason}", spec.directory));
+            }
+            Some(Ok(_)) | None => {}
+        }
         let mut books = self.host.books();
-        let other = books.state.with_role(Role::Canary).filter(|id| **id != spec.id).cloned();
-        if let Some(other) = other {
-            if books.weight > Weight::ZERO {
-                return Some(format!("another canary, {other}, has {} of traffic", books.weight));
-            }
-            // Left behind by a rollout that is over: it has no traffic, and whoever started it may still retire it.
-            if let Some(record) = books.state.revisions.get_mut(&other) {
-                record.role = Role::Retiring;
-            }
+        let other = books.state.with_role(Role::Canary).filter(|id| **id != spec.id).cloned()?;
+        if books.weight > Weight::ZERO {
+            return Some(format!("another canary, {other}, has {} of traffic", books.weight));
         }
-        drop(books);
-        let digest_of = self.digest_of?;
-        match digest_of(&spec.directory) {
-            Ok(digest) if digest == spec.digest => None,
-            Ok(digest) => Some(format!(
-                "the artifact in {} has digest {}, not {}",
-                spec.directory,
-                digest.short(),
-                spec.digest.short()
-            )),
-            Err(reason) => Some(format!("the artifact in {} can't be checked: {reason}", spec.directory)),
+        // Left behind by a rollout that is over: it has no traffic, and whoever started it may still retire it.
+        if let Some(record) = books.state.revisions.get_mut(&other) {
+            record.role = Role::Retiring;
         }
+        None
     }
 
     async fn retire(&self, command: &Command, id: &RevisionId, drain_ms: u64) -> Result<Outcome, String> {

@@ -36,6 +36,7 @@ impl Bed {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Utf8PathBuf::from_path_buf(folder.path().canonicalize().unwrap()).unwrap();
+        std::fs::write(root.join("content"), "original").unwrap();
         let service = ServiceName::new("web").unwrap();
         let environment = EnvironmentName::new("production").unwrap();
         let state_directory = root.join("state");
@@ -71,7 +72,7 @@ impl Bed {
         RevisionSpec {
             id: revision(n),
             service: self.config.service.clone(),
-            digest: Digest::of(b"not checked here"),
+            digest: Digest::of(b"original"),
             directory: Utf8PathBuf::from_path_buf(self.folder.path().to_owned()).unwrap(),
             command: roles::own_command(),
             environment: BTreeMap::from(variables),

@@ -235,3 +235,26 @@ async fn two_starts_at_once_give_one_edge() {
     let (first, second) = (first.unwrap().status().await.unwrap(), second.unwrap().status().await.unwrap());
     assert_eq!((first.pid, &first.boot), (second.pid, &second.boot));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_that_was_changed_is_not_started() {
+    let bed = Bed::new();
+    let edge = bed.with_stable().await;
+    let spec = bed.spec(2, "good");
+    std::fs::write(spec.directory.join("content"), "swapped").unwrap();
+    let reason = refused(&edge, start(2, 1, spec.clone())).await;
+    assert!(reason.contains("has digest ") && reason.contains(spec.digest.short()), "{reason}");
+    std::fs::remove_file(spec.directory.join("content")).unwrap();
+    let reason = refused(&edge, start(2, 2, spec)).await;
+    assert!(reason.contains("can't be checked"), "{reason}");
+    assert_eq!(edge.status().await.unwrap().revisions.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_socket_was_removed_is_found_again() {
+    let bed = Bed::new();
+    let before = bed.edge().await.status().await.unwrap();
+    std::fs::remove_file(&bed.config.control_socket).unwrap();
+    let after = bed.edge().await.status().await.unwrap();
+    assert_eq!((before.pid, before.boot), (after.pid, after.boot));
+}

@@ -15,7 +15,32 @@ use super::bed::{
 };
 
 fn kill(pid: u32) {
-    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_ignores_a_closing_terminal_and_ends_in_order_when_asked() {
+    let bed = Bed::new();
+    let edge = bed.with_canary(60_000, OnExpiry::Rollback).await;
+    let status = edge.status().await.unwrap();
+    send(status.pid, Signal::HUP);
+    let slow = tokio::spawn({
+        let address = status.listen.clone();
+        async move { get(&address, "/slow").await.0 }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let daemon = process::identity(status.pid).unwrap();
+    send(status.pid, Signal::TERM);
+    assert_eq!(slow.await.unwrap(), 200, "a request under way was cut off");
+    // Started anew while the old one is still on its way out.
+    let again = bed.edge().await.status().await.unwrap();
+    assert!(!process::is_running(daemon));
+    assert_eq!((again.boots, again.weight, again.listen), (2, Weight::ZERO, status.listen));
+    assert_eq!(bed.processes().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
