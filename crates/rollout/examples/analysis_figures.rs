@@ -83,7 +83,9 @@ fn rate_delay(row: (f64, f64, f64, f64, f64, f64), seed: u64) -> f64 {
 }
 
 fn rates() {
-    println!("\n### Errors, the rate process alone (alpha 0.01, margin 1; 2,000 runs a row, 500 of the slow ones; seconds)\n");
+    println!(
+        "\n### Errors, the rate process alone (alpha 0.01, margin 1; 2,000 runs a row, 500 of the slow ones; seconds)\n"
+    );
     println!(
         "| requests/s, share, error rate, ratio | published median (p90) | median (p90) | of published |"
     );

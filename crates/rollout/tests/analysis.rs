@@ -76,10 +76,7 @@ fn every_way_to_sum_a_table_agrees_with_the_definition() {
         for ratio in [0.02, 0.4, 0.9, 1.3, 2.0, 10.0, 62.5, 1_000.0] {
             let expected = by_definition(canary, events, stable, ratio);
             let error = (table.log_partition(ratio) + base - expected).abs();
-            assert!(
-                error < 2e-6 * expected.abs().clamp(1.0, 10.0),
-                "{canary} {stable} {events} {ratio}: {error:e}"
-            );
+            assert!(error < 1e-6, "{canary} {stable} {events} {ratio}: {error:e}");
         }
     }
 }
