@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::deployment::{Change, Confidence, Deployment, Failure, FailureKind};
 pub use crate::figure::Figure;
-use crate::figure::Unit;
+use crate::figure::{Quantile, Unit};
 use crate::window::{Window, day, seconds_between};
 
 /// Where the deployments are known from.
@@ -121,10 +121,10 @@ pub fn report(scope: Scope, deployments: &[Deployment], window: Window) -> DoraR
         Figure::quantile(seconds, q, counted, || why.no_change(), method)
     };
     DoraReport {
-        lead_time_commit: lead_time(&mut commit, 0.5, COMMIT_CLOCK),
-        lead_time_commit_p90: lead_time(&mut commit, 0.9, COMMIT_CLOCK),
-        lead_time_merge: lead_time(&mut merge, 0.5, MERGE_CLOCK),
-        lead_time_merge_p90: lead_time(&mut merge, 0.9, MERGE_CLOCK),
+        lead_time_commit: lead_time(&mut commit, Quantile::Median, COMMIT_CLOCK),
+        lead_time_commit_p90: lead_time(&mut commit, Quantile::P90, COMMIT_CLOCK),
+        lead_time_merge: lead_time(&mut merge, Quantile::Median, MERGE_CLOCK),
+        lead_time_merge_p90: lead_time(&mut merge, Quantile::P90, MERGE_CLOCK),
         deployment_frequency: Figure::per_day(
             counts.completed,
             days,
@@ -228,7 +228,7 @@ fn recovery_time(inside: &[&Deployment], why: &Why<'_>) -> Figure {
         "from noticing the failure to the end of the rollback, the revert or the incident; failures that no user met and those \
          that still go on are left out; interval: order statistics"
     };
-    Figure::quantile(&mut seconds, 0.5, weakest(seen(), inferred), || why.no_recovery(), method)
+    Figure::quantile(&mut seconds, Quantile::Median, weakest(seen(), inferred), || why.no_recovery(), method)
 }
 
 fn rework_rate(inside: &[&Deployment], why: &Why<'_>) -> Figure {

@@ -36,6 +36,27 @@ pub struct Figure {
     pub method: String,
 }
 
+/// Which quantile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quantile {
+    /// The middle value; of an even number of values the mean of the two in the middle.
+    Median,
+    /// The smallest value that 90 % do not exceed.
+    P90,
+}
+
+impl Quantile {
+    /// The quantile of sorted values, and its share.
+    fn of(self, sorted: &[f64]) -> Option<(f64, f64)> {
+        let n = sorted.len();
+        let last = n.checked_sub(1)?;
+        match self {
+            Self::Median => Some((f64::midpoint(sorted[last / 2], sorted[n / 2]), 0.5)),
+            Self::P90 => Some((sorted[(n * 9).div_ceil(10) - 1], 0.9)),
+        }
+    }
+}
+
 impl Figure {
     /// No value.
     pub(crate) fn empty(unit: Unit, confidence: Confidence, why: impl Into<String>, method: &str) -> Self {
@@ -43,27 +64,22 @@ impl Figure {
         Self { value: None, unit, n: 0, interval: None, confidence, why_empty, method: method.to_owned() }
     }
 
-    /// The `q` quantile of durations in seconds: the middle of the two middle values for the median, the value at rank
-    /// `ceil(q n)` otherwise.
+    /// A quantile of durations in seconds.
     pub(crate) fn quantile(
         seconds: &mut [f64],
-        q: f64,
+        quantile: Quantile,
         confidence: Confidence,
         why: impl FnOnce() -> String,
         method: &str,
     ) -> Self {
         seconds.sort_unstable_by(f64::total_cmp);
-        let n = seconds.len();
-        let rank = ((q * n as f64).ceil() as usize).max(1) - 1;
-        let value = match (seconds.get(rank), seconds.get(n / 2)) {
-            (Some(lower), Some(upper)) if q == 0.5 => f64::midpoint(*lower, *upper),
-            (Some(value), _) => *value,
-            (None, _) => return Self::empty(Unit::Seconds, confidence, why(), method),
+        let Some((value, q)) = quantile.of(seconds) else {
+            return Self::empty(Unit::Seconds, confidence, why(), method);
         };
         Self {
             value: Some(value),
             unit: Unit::Seconds,
-            n: n as u64,
+            n: seconds.len() as u64,
             interval: interval::quantile(seconds, q),
             confidence,
             why_empty: None,

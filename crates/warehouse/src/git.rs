@@ -19,7 +19,7 @@ use crate::window::Window;
 /// The environment's name in these reports.
 pub const GIT_ENVIRONMENT: &str = "production (from tags)";
 /// How soon the next release must come to count as a fix of the one before.
-const FIX_WITHIN: Duration = Duration::from_secs(72 * 3600);
+const FIX_WITHIN: Duration = Duration::from_hours(72);
 
 /// A release as its tag tells it.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use crate::dora::{self, DoraReport, Scope, Source};
 use crate::window::Window;
 
 /// How long after a deployment an incident without a named cause is attributed to it.
-const ATTRIBUTION: Duration = Duration::from_secs(24 * 3600);
+const ATTRIBUTION: Duration = Duration::from_hours(24);
 
 type Place = (ServiceName, EnvironmentName);
 
