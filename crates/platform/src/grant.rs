@@ -1,7 +1,8 @@
 //! The dead man's grant: a raised weight holds only while its controller keeps renewing it.
 //!
 //! Pure state over a time that is passed in: a [`Duration`] on one clock that never goes back and counts through suspend
-//! (`CLOCK_BOOTTIME`). Leaves out the clock, the timer and the weight itself; [`crate::proxy::Guard`] joins them.
+//! (`CLOCK_BOOTTIME`). Leaves out the clock, the timer and the weight itself; the edge joins them, under one lock, so that an
+//! expiry never undoes a later decision.
 //!
 //! Invariants: at most one grant is held; the highest epoch seen never falls, and whoever comes with a lower one is refused;
 //! a grant that ran out with [`OnExpiry::Rollback`] is never renewed or given again, so its controller must learn of it.

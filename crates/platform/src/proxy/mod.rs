@@ -26,16 +26,20 @@
 //!
 //! # Limits
 //!
+//! Bodies have no time limit, because event streams and long polls may be silent for long; while a request's body is sent, the
+//! side that stalls before the response's head is the one whose limit runs. Tunnels live until either side ends: weight 0
+//! stops new ones only, and retiring the revision ends the rest.
+//!
 //! See [`limits`]; every one is checked before memory is taken for what it limits.
 
 mod body;
 pub mod choose;
+mod clock;
 mod counters;
 mod endpoint;
 mod exchange;
 mod facts;
 mod forward;
-mod guard;
 mod head_timer;
 mod headers;
 pub mod limits;
@@ -48,7 +52,7 @@ mod splitter;
 mod tunnel;
 mod upstream;
 
-pub use guard::{Guard, GuardError, boottime};
+pub use clock::boottime;
 pub use limits::ProxyLimits;
 pub use routes::{Arm, RetryPolicy, Routes};
 pub use serve::serve;

@@ -1,6 +1,6 @@
 //! The splitter: routes that are swapped atomically, and what came of the requests that followed them.
 //!
-//! Leaves out the network (see `serve`) and the dead man's grant (see [`super::Guard`]).
+//! Leaves out the network (see `serve`) and the dead man's grant (see [`crate::grant`]).
 //!
 //! Invariant: when a change of routes returns, no section that reads the routes holds the old ones. Each shard has its own lock;
 //! readers hold their shard's lock while they choose and start a request, without waiting for anything; a writer takes

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't set up has failed the test")]
 
 mod failure;
-mod guard;
 mod protocol;
 mod split;
 mod stream;
