@@ -20,8 +20,8 @@ const LOOK: f64 = 0.5;
 /// Seconds that a step may last.
 const DEADLINE: f64 = 600.0;
 
-/// Total requests a second, canary share, stable's error rate, ratio; published median and 90th percentile in seconds.
-const PUBLISHED: [(f64, f64, f64, f64, f64, f64); 11] = [
+/// Total requests a second, canary share, stable's error rate, ratio; reference median and 90th percentile in seconds.
+const REFERENCE: [(f64, f64, f64, f64, f64, f64); 11] = [
     (100.0, 0.01, 0.001, 100.0, 16.1, 49.0),
     (100.0, 0.05, 0.001, 100.0, 5.3, 11.1),
     (100.0, 0.05, 0.001, 10.0, 75.2, 182.0),
@@ -87,21 +87,21 @@ fn rates() {
         "\n### Errors, the rate process alone (alpha 0.01, margin 1; 2,000 runs a row, 500 of the slow ones; seconds)\n"
     );
     println!(
-        "| requests/s, share, error rate, ratio | published median (p90) | median (p90) | of published |"
+        "| requests/s, share, error rate, ratio | reference median (p90) | median (p90) | of reference |"
     );
     println!("|---|---|---|---|");
-    for row in PUBLISHED {
+    for row in REFERENCE {
         // The quick rows can be had more exactly.
         let runs = if row.4 < 200.0 { 2_000 } else { 500 };
         let mut delays: Vec<f64> = (0..runs).map(|seed| rate_delay(row, seed)).collect();
         let (median, ninety) = (quantile(&mut delays, 0.5), quantile(&mut delays, 0.9));
-        let (rps, share, base, ratio, published, published_ninety) = row;
+        let (rps, share, base, ratio, reference, reference_ninety) = row;
         println!(
-            "| {rps}, {} %, {} %, x{ratio} | {published} ({published_ninety}) | {median:.1} ({ninety:.1}) | {:.2} ({:.2}) |",
+            "| {rps}, {} %, {} %, x{ratio} | {reference} ({reference_ninety}) | {median:.1} ({ninety:.1}) | {:.2} ({:.2}) |",
             share * 100.0,
             base * 100.0,
-            median / published,
-            ninety / published_ninety,
+            median / reference,
+            ninety / reference_ninety,
         );
     }
 }

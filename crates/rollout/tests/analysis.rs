@@ -1,4 +1,4 @@
-//! The sequential analysis: published numbers, laws that must hold for every input, and rollouts drawn from a seed.
+//! The sequential analysis: reference numbers, laws that must hold for every input, and rollouts drawn from a seed.
 
 mod analysis_world;
 
@@ -20,7 +20,7 @@ fn close(left: f64, right: f64, tolerance: f64) {
 }
 
 #[test]
-fn the_grid_mixture_holds_its_published_numbers() {
+fn the_grid_mixture_holds_its_reference_numbers() {
     for (canary, stable, share, margin, expected) in [
         (15, 95, 0.05, 1.0, 4.255_408),
         (5, 95, 0.05, 1.0, -2.010_694),
@@ -35,7 +35,7 @@ fn the_grid_mixture_holds_its_published_numbers() {
 }
 
 #[test]
-fn the_multinomial_test_holds_its_published_numbers() {
+fn the_multinomial_test_holds_its_reference_numbers() {
     for (counts, shares, expected) in [
         ([900, 150], [0.9, 0.1], 7.459_466),
         ([95, 15], [0.95, 0.05], 2.935_777),
