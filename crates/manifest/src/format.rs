@@ -27,6 +27,8 @@ pub(crate) enum Format {
     Directory,
     /// A relative glob that does not leave its directory.
     Glob,
+    /// The same; with `!` in front it takes files out again.
+    Selection,
     /// The path of a URL.
     UrlPath,
     /// `address:port`.
@@ -90,7 +92,11 @@ impl Format {
             Self::TaskName => name(TaskName::new(text), text),
             Self::Duration(least, most) => bounded_duration(text, least, most),
             Self::Directory => directory(text).map(|_| ()),
+            Self::Glob if text.starts_with('!') => {
+                Err(Trouble::new("a glob can't take files out here", "list what is meant, without `!`"))
+            }
             Self::Glob => glob(text),
+            Self::Selection => glob(text.strip_prefix('!').unwrap_or(text)),
             Self::UrlPath => url_path(text),
             Self::Listen => listen(text).map(|_| ()),
             Self::Email => email(text),
@@ -109,7 +115,7 @@ impl Format {
             Self::Name => "^[a-z0-9][a-z0-9-]{0,62}$",
             Self::TaskName => "^[a-z0-9][a-z0-9:_./-]{0,62}$",
             Self::Duration(..) => "^[0-9]+(ms|s|m|h|d)$",
-            Self::Directory | Self::Glob => "^[^/]",
+            Self::Directory | Self::Glob | Self::Selection => "^[^/]",
             Self::UrlPath => "^/\\S*$",
             Self::Listen => "^\\S+:[0-9]{1,5}$",
             Self::Email => "^[^@\\s]+@[^@\\s]+$",
@@ -127,7 +133,7 @@ impl Format {
             Self::Name | Self::TaskName => "name",
             Self::Duration(..) => "duration",
             Self::Directory => "relative directory",
-            Self::Glob => "glob",
+            Self::Glob | Self::Selection => "glob",
             Self::UrlPath => "URL path",
             Self::Listen => "address:port",
             Self::Email => "e-mail address",
@@ -241,9 +247,6 @@ pub(crate) fn directory(text: &str) -> Result<Utf8PathBuf, Trouble> {
 
 fn glob(text: &str) -> Result<(), Trouble> {
     relative(text)?;
-    if text.starts_with('!') {
-        return Err(Trouble::new("a glob can't take files out", "list what is meant, without `!`"));
-    }
     // Only these characters can make a glob malformed; most globs have none, and compiling thousands is slow.
     if text.contains(['[', ']', '{', '}', '\\'])
         && let Err(error) = globset::Glob::new(text)

@@ -9,7 +9,7 @@ use crate::shape::{Key, Shape, TableShape};
 
 const DAY_MS: u64 = 86_400_000;
 const DIRECTORY: Shape = Shape::Text(Format::Directory);
-const GLOBS: Shape = Shape::Texts(Format::Glob, false);
+const GLOBS: Shape = Shape::Texts(Format::Selection, false);
 const VARIABLE_NAMES: Shape = Shape::Texts(Format::Variable, false);
 const RETRACT: &[&str] = &["rollback", "hold"];
 
@@ -115,7 +115,7 @@ static TASK: TableShape = TableShape {
             "inputs",
             GLOBS,
             "[\"src/**\", \"package-lock.json\"]",
-            "The files that its result depends on.",
+            "The files that its result depends on. What git ignores is left out, and `!` in front takes files out again.",
         )
         .otherwise("unknown: it always runs"),
         Key::new("outputs", GLOBS, "[\"dist/**\"]", "The files that it writes; the cache restores them."),
@@ -390,11 +390,11 @@ static ANALYSIS: TableShape = TableShape {
         Key::new(
             "latency-share-floor",
             Shape::Number(0.0, 1.0),
-            "0.05",
+            "0.075",
             "To promote, the share of slower requests must be shown to be below this, or below `safe-ratio` times the \
              old version's odds, for each latency bound.",
         )
-        .default("0.05"),
+        .default("0.075"),
         Key::new("interval", duration(50, DAY_MS), "\"500ms\"", "The time between two looks.").default("\"500ms\""),
         Key::new(
             "silence",

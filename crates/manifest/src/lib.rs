@@ -9,7 +9,7 @@
 //! never a panic.
 
 mod check;
-// pub mod detect;
+pub mod detect;
 mod environment;
 mod format;
 mod graph;

@@ -70,7 +70,7 @@ pub struct Task {
     pub command: Vec<String>,
     /// Where it runs, relative to the manifest; `.` unless said otherwise. All its globs are relative to it.
     pub directory: Utf8PathBuf,
-    /// Globs of the files that its result depends on; empty means unknown.
+    /// Globs of the files that its result depends on; empty means unknown. `!` in front takes files out again.
     pub inputs: Vec<String>,
     /// Globs of the files that it writes, kept in and restored from the cache.
     pub outputs: Vec<String>,

@@ -128,10 +128,7 @@ const TASKS: &[(&str, Expected)] = &[
         (ManifestValue, "\"a/../../b\"", "leaves the project", ".."),
     ),
     ("[task.a]\ncommand = [\"x\"]\ninputs = [\"a[\"]", (ManifestValue, "\"a[\"", "not a glob", "`**`")),
-    (
-        "[task.a]\ncommand = [\"x\"]\ninputs = [\"!a\"]",
-        (ManifestValue, "\"!a\"", "can't take files out", "without `!`"),
-    ),
+    ("[task.a]\ncommand = [\"x\"]\ninputs = [\"!/a\"]", (ManifestValue, "\"!/a\"", "absolute", "relative")),
     (
         "[task.a]\ncommand = [\"x\"]\ndirectory = \"..\"",
         (ManifestValue, "\"..\"", "leaves the project", ".."),
@@ -201,6 +198,11 @@ fn tasks() {
 }
 
 const SERVICES_AND_GATES: &[(&str, &str, Expected)] = &[
+    (
+        "",
+        "[service.a]\nstart = [\"x\"]\nartifact = [\"*\", \"!b\"]",
+        (ManifestValue, "\"!b\"", "can't take files out", "without `!`"),
+    ),
     ("", "[service.a]\nstart = [\"x\"]", (ManifestKeyMissing, "[service.a]", "no `artifact`", "artifact = ")),
     (
         SERVICE,

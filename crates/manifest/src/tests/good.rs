@@ -49,7 +49,7 @@ fn the_full_example_is_read() {
     assert_eq!((strategy.steps[0].hold_ms, strategy.steps[0].deadline_ms), (20_000, 600_000));
     assert!(strategy.steps.iter().all(|step| step.analyse));
     assert_eq!(strategy.sticky, Sticky::Cookie("shop_id".into()));
-    assert_eq!(strategy.analysis, AnalysisPolicy::default());
+    assert_eq!(strategy.analysis, AnalysisPolicy { latency_share_floor: 0.05, ..AnalysisPolicy::default() });
     assert_eq!(
         (strategy.on_inconclusive, strategy.on_expiry),
         (OnInconclusive::Rollback, OnExpiry::Rollback)
@@ -110,7 +110,7 @@ fn strategies_become_steps() {
 #[test]
 fn spellings_that_mean_the_same() {
     let text = format!(
-        "\u{feff}{HEAD}\ntask.a.command = [\"x\"]\n\n[task.'web/test:unit']\r\ncommand = ['y']\r\ndirectory = './web/'\r\nneeds = ['a', 'a']\n"
+        "\u{feff}{HEAD}\ntask.a.command = [\"x\"]\n\n[task.'web/test:unit']\r\ncommand = ['y']\r\ninputs = ['**', '!**/*.md']\r\ndirectory = './web/'\r\nneeds = ['a', 'a']\n"
     );
     let manifest = parse(&text).expect("valid");
     assert_eq!(manifest.tasks[1].directory, Utf8PathBuf::from("web"));
