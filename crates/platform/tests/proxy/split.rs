@@ -142,14 +142,15 @@ async fn nothing_starts_after_an_acknowledged_zero() {
     let proxy = Proxy::start(only(stable)).await;
     let stop = Arc::new(AtomicBool::new(false));
     let load = hammer(clients(&proxy, 32).await, &stop);
-    let mut exposed_rounds = 0;
     for round in 0..200 {
         let before = proxy.splitter.sent(&revision(CANARY));
         proxy.splitter.set_routes(both(stable, canary, 50.0));
-        tokio::time::sleep(Duration::from_millis(2 + round % 5)).await;
+        // The change must meet live traffic, however slow the machine is just now.
+        while proxy.splitter.sent(&revision(CANARY)) < before + 1 + round % 32 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         proxy.splitter.set_weight_and_wait(Weight::ZERO).await;
         let acknowledged = proxy.splitter.sent(&revision(CANARY));
-        exposed_rounds += u32::from(acknowledged > before);
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(proxy.splitter.sent(&revision(CANARY)), acknowledged, "round {round}");
         proxy.settled(CANARY).await;
@@ -162,7 +163,6 @@ async fn nothing_starts_after_an_acknowledged_zero() {
     for task in load {
         task.await.unwrap();
     }
-    assert!(exposed_rounds > 150, "the canary hardly saw traffic: {exposed_rounds} of 200 rounds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
