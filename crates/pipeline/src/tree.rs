@@ -196,13 +196,13 @@ fn range<'f>(files: &'f [String], base: &str) -> &'f [String] {
 }
 
 /// Whether a walk needs to enter the folder: it is below a base, is one, or leads to one.
-fn leads(folder: &str, bases: &BTreeSet<String>, exact: &HashSet<&str>) -> bool {
-    if exact.contains("") || folder.is_empty() {
+fn leads(folder: &str, bases: &BTreeSet<String>) -> bool {
+    if bases.contains("") || folder.is_empty() {
         return true;
     }
     let mut outer = Some(folder);
     while let Some(path) = outer {
-        if exact.contains(path) {
+        if bases.contains(path) {
             return true;
         }
         outer = path.rfind('/').map(|at| &path[..at]);
@@ -244,9 +244,8 @@ fn walk(root: &Utf8Path, bases: &BTreeSet<String>) -> Listing {
             if SKIPPED.iter().any(|name| entry.file_name() == *name) {
                 return false;
             }
-            let exact = filter_bases.iter().map(String::as_str).collect();
             let relative = entry.path().strip_prefix(&filter_root).ok().and_then(|path| path.to_str());
-            relative.is_none_or(|folder| leads(folder, &filter_bases, &exact))
+            relative.is_none_or(|folder| leads(folder, &filter_bases))
         })
         .build();
     for entry in walk {

@@ -22,7 +22,9 @@ const FORMAT: u64 = 1;
 const TICK_NS: i128 = 20_000_000;
 /// File systems that store whole seconds.
 const COARSE_TICK_NS: i128 = 2_000_000_000;
-/// Above 1 MB a second buffer's worth costs nothing; below, one read takes the whole file.
+/// With more files than this, those that a run did not look at are forgotten, so that deleted ones do not pile up.
+const ENTRIES_MAX: usize = 200_000;
+/// Most source files fit, so that one read takes the whole file.
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// What a path is.
@@ -148,7 +150,9 @@ impl Stats {
         if !self.changed {
             return None;
         }
-        let kept: Vec<_> = self.known.iter().filter(|(_, known)| known.settled).collect();
+        let roomy = self.known.len() <= ENTRIES_MAX;
+        let keeps = |known: &Known| known.settled && (roomy || known.compared > 0);
+        let kept: Vec<_> = self.known.iter().filter(|(_, known)| keeps(known)).collect();
         let mut writer = Writer::default();
         writer.number(FORMAT);
         writer.number(kept.len() as u64);
