@@ -1,4 +1,4 @@
-//! Artifact digests, provenance statements, DSSE signatures and their verification.
+//! Provenance statements, DSSE signatures and their verification.
 //!
 //! Before a promotion the gatekeeper calls [`verify`] with the stored envelope, the keys it trusts and what it
 //! [`Expected`]; only a statement that says exactly that comes back. Everything else is refused: an unknown key, a statement of
@@ -11,14 +11,12 @@
 //! Left out: keyless signing (Fulcio, Rekor), time stamps by third parties, keys in a vault. Invariant: the secret key is never
 //! printed, serialised or written anywhere but its own file.
 
-pub mod artifact;
 pub mod dsse;
 pub mod key;
 pub mod limits;
 pub mod statement;
 pub mod verify;
 
-pub use artifact::{ArtifactError, ContentList};
 pub use dsse::Envelope;
 pub use key::{KeyError, KeyId, PublicKey, SigningKey};
 pub use statement::{BUILDER_LOCAL, Build, Statement};

@@ -12,10 +12,7 @@ use proptest::prelude::*;
 
 use crate::dsse::{EnvelopeError, pae};
 use crate::statement::{BUILDER_LOCAL, PAYLOAD_TYPE, Statement};
-use crate::{
-    ArtifactError, Build, ContentList, Envelope, Expected, KeyError, PublicKey, SigningKey, VerifyError,
-    verify,
-};
+use crate::{Build, Envelope, Expected, KeyError, PublicKey, SigningKey, VerifyError, verify};
 
 fn key(n: u8) -> SigningKey {
     SigningKey::from_secret(&[n; 32])
@@ -352,53 +349,4 @@ fn of_many_that_make_the_key_at_once_all_use_one() {
         ids.dedup();
         assert_eq!(ids.len(), 1);
     }
-}
-
-#[test]
-fn a_folders_digest_is_its_content() {
-    let folder = Folder::new();
-    let web = folder.path("web");
-    std::fs::create_dir_all(web.join("a")).unwrap();
-    std::fs::write(web.join("a/x"), "hello").unwrap();
-    std::fs::write(web.join("run"), "#!/bin/sh\n").unwrap();
-    chmod(&web.join("run"), 0o755);
-    std::os::unix::fs::symlink("a/x", web.join("link")).unwrap();
-    let list = ContentList::of(&web).unwrap();
-    let hash = |text: &str| Digest::of(text.as_bytes());
-    let expected =
-        format!("f {} a/x\nl {} link\nx {} run\n", hash("hello"), hash("a/x"), hash("#!/bin/sh\n"));
-    assert_eq!(list.text(), expected);
-    let artifact = list.artifact(ServiceName::new("web").unwrap());
-    assert_eq!((artifact.digest, artifact.files, artifact.bytes), (hash(&expected), 3, 15));
-
-    let digest = list.digest();
-    std::fs::create_dir(web.join("empty")).unwrap();
-    assert_eq!(ContentList::of(&web).unwrap().digest(), digest, "empty folders do not count");
-    chmod(&web.join("run"), 0o644);
-    assert_ne!(ContentList::of(&web).unwrap().digest(), digest);
-    chmod(&web.join("run"), 0o700);
-    assert_eq!(ContentList::of(&web).unwrap().digest(), digest);
-    std::fs::write(web.join("a/x"), "hellp").unwrap();
-    assert_ne!(ContentList::of(&web).unwrap().digest(), digest);
-}
-
-#[test]
-fn what_can_not_be_packaged_is_refused() {
-    let folder = Folder::new();
-    let web = folder.path("web");
-    assert!(matches!(ContentList::of(&web), Err(ArtifactError::Unreadable { .. })));
-    std::fs::create_dir(&web).unwrap();
-    assert!(matches!(ContentList::of(&web), Err(ArtifactError::Empty { .. })));
-    for target in ["/etc/passwd", "../outside", "a/../../outside"] {
-        std::os::unix::fs::symlink(target, web.join("link")).unwrap();
-        let error = ContentList::of(&web).unwrap_err();
-        assert!(matches!(error, ArtifactError::Unfit { .. }), "{target}");
-        assert_eq!(error.problem().code, Code::ArtifactUnpackable);
-        std::fs::remove_file(web.join("link")).unwrap();
-    }
-    std::fs::write(web.join("two\nlines"), "x").unwrap();
-    assert!(matches!(ContentList::of(&web), Err(ArtifactError::Unfit { .. })));
-    std::fs::remove_file(web.join("two\nlines")).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(web.join("socket")).unwrap();
-    assert!(matches!(ContentList::of(&web), Err(ArtifactError::Unfit { .. })));
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, ServiceName};
 
-/// A packaged artifact. Its digest is the SHA-256 of the canonical file list (see `attest::artifact`), so the same files
+/// A packaged artifact. Its digest is the SHA-256 of the canonical file list (see `store::artifact`), so the same files
 /// give the same digest on every machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {

@@ -118,6 +118,10 @@ codes! {
     ThingUnknown = "0902", Usage, "there is nothing of that name";
     AddressTaken = "0903", Infrastructure, "the address is taken";
     DemoFailed = "0904", Infrastructure, "the demo did not end as it should";
+    RequestRefused = "0905", Usage, "the request may not do that";
+    AddressNotLocal = "0906", Usage, "the server listens on this machine only";
+    RequestInvalid = "0907", Usage, "the request can't be understood";
+    ServerBusy = "0908", Infrastructure, "the server has too many live streams";
 }
 
 impl Code {

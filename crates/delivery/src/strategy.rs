@@ -77,6 +77,11 @@ pub struct AnalysisPolicy {
     /// Promotion asks that for each latency bound, the share of slower requests is shown to be below stable's share plus
     /// this, or its odds to be below `safe_ratio` times stable's odds.
     pub latency_share_floor: f64,
+    /// Latency bounds below this, in milliseconds, are not judged: being slower there does not matter to anyone.
+    pub latency_from_ms: u64,
+    /// Latency is not judged for this long after the first canary traffic, in milliseconds: caches and compilers warm up.
+    /// Errors are judged from the first request on.
+    pub warm_up_ms: u64,
     /// Time between two looks in milliseconds.
     pub interval_ms: u64,
     /// Without a new canary request for this long in milliseconds, there is no signal.
@@ -93,6 +98,8 @@ impl Default for AnalysisPolicy {
             safe_ratio: 2.0,
             latency_ratio_margin: 1.25,
             latency_share_floor: 0.075,
+            latency_from_ms: 5,
+            warm_up_ms: 3_000,
             interval_ms: 500,
             silence_ms: 10_000,
         }

@@ -391,10 +391,24 @@ static ANALYSIS: TableShape = TableShape {
             "latency-share-floor",
             Shape::Number(0.0, 1.0),
             "0.075",
-            "To promote, the share of slower requests must be shown to be below this, or below `safe-ratio` times the \
-             old version's odds, for each latency bound.",
+            "To promote, the share of slower requests must be shown to be below the old version's plus this, or below \
+             `safe-ratio` times the old version's odds, for each latency bound.",
         )
         .default("0.075"),
+        Key::new(
+            "latency-from",
+            duration(0, DAY_MS),
+            "\"20ms\"",
+            "Latency bounds below this are not judged: being slower there does not matter to anyone.",
+        )
+        .default("\"5ms\""),
+        Key::new(
+            "warm-up",
+            duration(0, DAY_MS),
+            "\"30s\"",
+            "Latency is not judged for this long after the first canary traffic. Errors are judged from the first request on.",
+        )
+        .default("\"3s\""),
         Key::new("interval", duration(50, DAY_MS), "\"500ms\"", "The time between two looks.").default("\"500ms\""),
         Key::new(
             "silence",

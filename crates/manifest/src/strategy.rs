@@ -187,6 +187,8 @@ fn analysis(view: View<'_>, words: &str, issues: &mut Issues) -> AnalysisPolicy 
         safe_ratio: view.number("safe-ratio"),
         latency_ratio_margin: view.number("latency-ratio-margin"),
         latency_share_floor: view.number("latency-share-floor"),
+        latency_from_ms: view.duration("latency-from"),
+        warm_up_ms: view.duration("warm-up"),
         interval_ms,
         silence_ms,
     }

@@ -149,8 +149,11 @@ fn release_why(state: &State, release: &Release, circumstances: &Circumstances<'
     let mut why = Why { subject, names, blockers: Vec::new(), actions: Vec::new() };
     if let Some(rollout) = taken_back(state, release, &environment.name) {
         let cause = rollout.cause.as_ref().map_or_else(String::new, ToString::to_string);
+        why.names.push(rollout.plan.id.to_string());
         why.blockers.push(format!("it was taken back there ({}): {cause}", rollout.plan.id));
-        why.actions.push("mend it, commit, and run: trimtab ship".into());
+        why.actions.push(
+            "mend it, commit, and run: trimtab ship; or try the same again: trimtab ship --again".into(),
+        );
         return Some(why);
     }
     for blocker in promotion::blockers(state, release, environment, &environments, policy, circumstances.now)

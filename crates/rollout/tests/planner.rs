@@ -25,7 +25,8 @@ fn plan(first: bool, on_inconclusive: OnInconclusive) -> RolloutPlan {
     let mut seed = CountingSeed::default();
     let id = RolloutId::mint(&mut seed);
     let digest = Digest::of(b"artifact");
-    let step = |percent: f64| Step { weight: weight(percent), hold_ms: 2_000, deadline_ms: 20_000, analyse: true };
+    let step =
+        |percent: f64| Step { weight: weight(percent), hold_ms: 2_000, deadline_ms: 20_000, analyse: true };
     RolloutPlan {
         parent: None,
         release: ReleaseId::mint(&mut seed),
@@ -175,8 +176,12 @@ impl Bench {
         }
         match planner::next(self.rollout(), self.now) {
             Next::Done(outcome) => return Some(outcome),
-            Next::Finish(outcome) => self.record(Event::RolloutFinished { rollout: self.id.clone(), outcome }),
-            Next::Withdraw(cause) => self.record(Event::RollbackRequested { rollout: self.id.clone(), cause }),
+            Next::Finish(outcome) => {
+                self.record(Event::RolloutFinished { rollout: self.id.clone(), outcome })
+            }
+            Next::Withdraw(cause) => {
+                self.record(Event::RollbackRequested { rollout: self.id.clone(), cause })
+            }
             Next::Wait(until) => self.now = until.max(self.now),
             Next::Look => self.look(luck),
             Next::Apply { sequence, effect } => self.apply(luck, sequence, effect),

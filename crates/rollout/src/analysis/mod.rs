@@ -21,6 +21,8 @@ mod signals;
 mod tests;
 mod window;
 
+use std::time::Duration;
+
 use delivery::clock::millis_between;
 use delivery::evidence::{Evidence, Finding};
 use delivery::strategy::AnalysisPolicy;
@@ -69,6 +71,8 @@ pub struct Analysis {
     harm_shown: Option<signals::Place>,
     confidence: ConfidenceSequence,
     step: Option<Step>,
+    /// When latency begins to be judged.
+    warm_at: Option<Timestamp>,
     /// When the last canary request was seen, or the step began.
     last_canary: Option<Timestamp>,
 }
@@ -106,6 +110,7 @@ impl Analysis {
             pool: Pool::default(),
             harm_shown: None,
             step: None,
+            warm_at: None,
             last_canary: None,
         }
     }
@@ -128,6 +133,8 @@ impl Analysis {
             stuck: false,
         });
         self.last_canary = Some(at);
+        let warm_up = Duration::from_millis(self.policy.warm_up_ms);
+        self.warm_at.get_or_insert(at.saturating_add(warm_up).unwrap_or(Timestamp::MAX));
     }
 
     /// One look, with the splitter's reading if there is one.
@@ -173,12 +180,18 @@ impl Analysis {
         if let Some(block) = self.pool.add(interval, !in_step || interval.weight.is_none()) {
             self.take_errors(&block);
         }
-        self.harm.observe_latency(&tables);
+        let warm = self.warm_at.is_some_and(|warm_at| interval.from >= warm_at);
+        if warm {
+            self.harm.observe_latency(&tables);
+        }
         if interval.canary.requests > 0 {
             self.last_canary = self.last_canary.max(Some(at));
         }
         if let Some(step) = self.step.as_mut().filter(|_| in_step) {
-            step.safety.observe(interval, &tables);
+            step.safety.observe(interval);
+            if warm {
+                step.safety.observe_latency(interval, &tables);
+            }
             step.count(interval);
         }
     }

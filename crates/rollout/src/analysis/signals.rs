@@ -52,6 +52,12 @@ fn latency_counts(interval: &Interval, bound: usize) -> Option<Counts> {
     })
 }
 
+/// The first latency bound that is judged.
+fn first_judged(policy: &AnalysisPolicy) -> usize {
+    let from_us = policy.latency_from_ms.saturating_mul(1_000);
+    LATENCY_BOUNDS_US.partition_point(|bound| *bound < from_us)
+}
+
 /// The exact tables of one interval, one per latency bound that tells something.
 pub(super) fn tables(interval: &Interval) -> Vec<Option<Table>> {
     let table = |bound| {
@@ -65,14 +71,18 @@ pub(super) fn tables(interval: &Interval) -> Vec<Option<Table>> {
 #[derive(Debug, Clone)]
 pub(super) struct Harm {
     errors: RateRatio,
+    /// From the first bound that is judged on.
     latency: Vec<OddsRatio>,
+    first: usize,
 }
 
 impl Harm {
     pub(super) fn new(policy: &AnalysisPolicy) -> Self {
+        let first = first_judged(policy);
         Self {
             errors: RateRatio::harm(policy.error_ratio_margin),
-            latency: vec![OddsRatio::harm(policy.latency_ratio_margin); BOUNDS],
+            latency: vec![OddsRatio::harm(policy.latency_ratio_margin); BOUNDS - first],
+            first,
         }
     }
 
@@ -81,7 +91,7 @@ impl Harm {
     }
 
     pub(super) fn observe_latency(&mut self, tables: &[Option<Table>]) {
-        for (process, table) in self.latency.iter_mut().zip(tables) {
+        for (process, table) in self.latency.iter_mut().zip(tables.iter().skip(self.first)) {
             if let Some(table) = table {
                 process.observe(table);
             }
@@ -90,8 +100,11 @@ impl Harm {
 
     /// `ln` of the e-value, and the signal that holds the largest part of it.
     pub(super) fn log_e(&self) -> (f64, Place) {
-        let latency_weight = libm::log((1.0 - ERRORS_WEIGHT) / BOUNDS as f64);
-        let mut parts = vec![libm::log(ERRORS_WEIGHT) + self.errors.log_e()];
+        let bounds = self.latency.len();
+        // Without a latency bound to bet on, all of the capital bets on errors.
+        let errors_weight = if bounds == 0 { 1.0 } else { ERRORS_WEIGHT };
+        let latency_weight = libm::log((1.0 - ERRORS_WEIGHT) / bounds.max(1) as f64);
+        let mut parts = vec![libm::log(errors_weight) + self.errors.log_e()];
         parts.extend(self.latency.iter().map(|process| latency_weight + process.log_e()));
         let mut carrier = 0;
         for (place, part) in parts.iter().enumerate() {
@@ -99,7 +112,8 @@ impl Harm {
                 carrier = place;
             }
         }
-        (log_sum_exp(parts.iter().copied()), carrier)
+        let place = if carrier == 0 { 0 } else { self.first + carrier };
+        (log_sum_exp(parts.iter().copied()), place)
     }
 }
 
@@ -118,7 +132,9 @@ fn either(ratio: f64, allowance: f64) -> f64 {
 #[derive(Debug, Clone)]
 pub(super) struct Safety {
     errors: Safe<RateRatio>,
+    /// From the first bound that is judged on.
     latency: Vec<Safe<OddsRatio>>,
+    first: usize,
 }
 
 impl Safety {
@@ -131,16 +147,21 @@ impl Safety {
             ratio: OddsRatio::safety(policy.safe_ratio),
             allowance: Allowance::any(policy.latency_share_floor),
         };
-        Self { errors, latency: vec![bound; BOUNDS] }
+        let first = first_judged(policy);
+        Self { errors, latency: vec![bound; BOUNDS - first], first }
     }
 
     pub(super) fn observe_errors(&mut self, block: &Block) {
         self.errors.ratio.observe(block.counts.canary_events, block.counts.stable_events, block.share());
     }
 
-    pub(super) fn observe(&mut self, interval: &Interval, tables: &[Option<Table>]) {
+    pub(super) fn observe(&mut self, interval: &Interval) {
         self.errors.allowance.observe(error_counts(interval));
-        for (bound, (process, table)) in self.latency.iter_mut().zip(tables).enumerate() {
+    }
+
+    pub(super) fn observe_latency(&mut self, interval: &Interval, tables: &[Option<Table>]) {
+        let judged = tables.iter().enumerate().skip(self.first);
+        for (process, (bound, table)) in self.latency.iter_mut().zip(judged) {
             if let Some(table) = table {
                 process.ratio.observe(table);
             }
@@ -156,7 +177,7 @@ impl Safety {
         for (bound, process) in self.latency.iter().enumerate() {
             let log_e = either(process.ratio.log_e(), process.allowance.log_e());
             if log_e < least.0 {
-                least = (log_e, bound + 1);
+                least = (log_e, self.first + bound + 1);
             }
         }
         least

@@ -1,0 +1,63 @@
+//! The canary's error rate over stable's: the band that holds the truth with the confidence that the rollout asks for, at
+//! all looks together.
+
+use super::frame::Frame;
+use super::{Figure, Story, both};
+use crate::view::rollout::LookView;
+use crate::words;
+
+/// What is drawn lies between a hundredth and a hundredfold; the ends of the axis stand for all beyond.
+const LIMIT: f64 = 2.0;
+
+pub(super) fn figure(story: &Story<'_>) -> Figure {
+    let looks = story.thinned();
+    let band: Vec<(f64, f64, f64)> = looks
+        .iter()
+        .map(|look| {
+            (story.seconds(look.at), position(look.ratio_low, -LIMIT), position(look.ratio_high, LIMIT))
+        })
+        .collect();
+    let low: Vec<_> = band.iter().map(|(x, low, _)| (*x, *low)).collect();
+    let high: Vec<_> = band.iter().map(|(x, _, high)| (*x, *high)).collect();
+    let margin = position(Some(story.thresholds.error_ratio_margin), 0.0);
+    let (narrow, wide) = both(|size| {
+        let mut frame = Frame::new(size, 150.0, story.length(), (-LIMIT, LIMIT));
+        for (value, label) in [(-2.0, "÷ 100"), (-1.0, "÷ 10"), (0.0, "same"), (1.0, "× 10"), (2.0, "× 100")]
+        {
+            frame.grid(value, label);
+        }
+        frame.band("ratio", &band);
+        frame.line("ratio edge", &low);
+        frame.line("ratio edge", &high);
+        let label = format!("harm above × {}", words::ratio(story.thresholds.error_ratio_margin));
+        frame.threshold("margin", margin, &label);
+        story.mark(&mut frame, false);
+        frame.finish()
+    });
+    Figure {
+        id: "ratio",
+        title: "Canary’s error rate over stable’s",
+        summary: summary(story.looks.last()),
+        narrow,
+        wide,
+        legend: vec![("ratio", "where the truth lies, at all looks together")],
+    }
+}
+
+/// The decimal logarithm, within the axis; what isn't known lies at its end.
+fn position(ratio: Option<f64>, unknown: f64) -> f64 {
+    match ratio {
+        Some(ratio) if ratio > 0.0 => ratio.log10().clamp(-LIMIT, LIMIT),
+        Some(ratio) if ratio <= 0.0 => -LIMIT,
+        _ => unknown,
+    }
+}
+
+fn summary(last: Option<&LookView>) -> String {
+    let Some(last) = last else { return "There was no look yet.".into() };
+    let low = last.ratio_low.map_or_else(|| "0".into(), words::ratio);
+    match last.ratio_high {
+        Some(high) => format!("The ratio lies between {low} and {}.", words::ratio(high)),
+        None => format!("The ratio is at least {low}; too little was seen to bound it above."),
+    }
+}

@@ -1,0 +1,231 @@
+//! Who may ask for what: the one place that lets a request through or refuses it.
+//!
+//! Reading needs nothing but a request that names this machine (so that a page of another origin can't reach us under a
+//! name of its own: DNS rebinding). Changing needs the token, or the session that a browser got for it together with the
+//! form's own token and our own origin. Left out: accounts and roles; everyone with the token is the configured identity.
+//!
+//! Invariant: a [`Permit`] is made here only, and what changes something asks for one. The token itself isn't kept.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Form;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest as _, FromRequestParts, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use delivery::limits::REQUEST_BODY_BYTES_MAX;
+use delivery::{Actor, Timestamp};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
+use http::request::Parts;
+use http::{StatusCode, Uri};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::app::App;
+use crate::refusal::Refusal;
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What a route asks of its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// It only reads.
+    Read,
+    /// It changes something.
+    Change,
+}
+
+/// That the request may change something, and in whose name.
+#[derive(Debug, Clone)]
+pub(crate) struct Permit(Actor);
+
+impl Permit {
+    /// Who acts.
+    pub(crate) fn actor(self) -> Actor {
+        self.0
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Permit {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        // Absent only where a route that reads was given a handler that changes: refused, whoever asks.
+        parts.extensions.get::<Self>().cloned().ok_or_else(token_missing)
+    }
+}
+
+/// Checks requests. Made once per start; sessions end with the server.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    hosts: Vec<String>,
+    token: [u8; 32],
+    cookie: String,
+    session: String,
+    form: String,
+}
+
+#[derive(Deserialize)]
+struct FormToken {
+    csrf: String,
+}
+
+impl Guard {
+    /// For a server at the address. Session and form token are derived from the token (256 random bits) and the start's
+    /// time: nobody without the token can guess them, and another start has others.
+    pub(crate) fn new(token: &str, address: SocketAddr, started: Timestamp) -> Self {
+        let port = address.port();
+        let mut hosts: Vec<String> =
+            ["127.0.0.1", "localhost", "[::1]"].iter().map(|host| format!("{host}:{port}")).collect();
+        hosts.push(address.to_string());
+        if port == 80 {
+            hosts.extend(hosts.clone().iter().filter_map(|host| host.strip_suffix(":80").map(str::to_owned)));
+        }
+        let derive = |purpose: &str| {
+            hex::encode(Sha256::digest(format!("trimtab {purpose}\n{}\n{token}", started.as_nanosecond())))
+        };
+        Self {
+            hosts,
+            token: Sha256::digest(token).into(),
+            cookie: format!("trimtab-{port}"),
+            session: derive("session"),
+            form: derive("form"),
+        }
+    }
+
+    /// Refuses a request that names another host than this machine.
+    pub(crate) fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut named = headers.get_all(HOST).iter();
+        let host = named.next().and_then(|value| value.to_str().ok());
+        let allowed = |host: &str| self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
+        let agrees = uri.authority().is_none_or(|authority| allowed(authority.as_str()));
+        if named.next().is_none() && host.is_some_and(allowed) && agrees {
+            return Ok(());
+        }
+        Err(Refusal::refused(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the request names another host than this machine",
+        )
+        .hint(format!("use http://{}/", self.hosts[0])))
+    }
+
+    /// Whether this is the token.
+    pub(crate) fn is_token(&self, token: &str) -> bool {
+        same(&Sha256::digest(token).into(), &self.token)
+    }
+
+    /// Whether the request belongs to a session.
+    pub(crate) fn in_session(&self, headers: &HeaderMap) -> bool {
+        let wanted: [u8; 32] = Sha256::digest(&self.session).into();
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .any(|(name, value)| name == self.cookie && same(&Sha256::digest(value).into(), &wanted))
+    }
+
+    /// The header that begins a session.
+    pub(crate) fn set_cookie(&self) -> String {
+        format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie, self.session)
+    }
+
+    /// What forms must carry.
+    pub(crate) fn form_token(&self) -> &str {
+        &self.form
+    }
+
+    /// Refuses a request of another origin.
+    fn origin(&self, headers: &HeaderMap, required: bool) -> Result<(), Refusal> {
+        let foreign = || {
+            Refusal::refused(
+                StatusCode::FORBIDDEN,
+                "the request comes from another page than the server's own",
+            )
+        };
+        let site = headers.get(FETCH_SITE).map(http::HeaderValue::as_bytes);
+        if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
+            return Err(foreign());
+        }
+        match headers.get(ORIGIN) {
+            None if required => Err(foreign()),
+            None => Ok(()),
+            Some(origin) => {
+                let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+                let own = host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
+                if own { Ok(()) } else { Err(foreign()) }
+            }
+        }
+    }
+
+    /// Lets a request that changes something through, or not. Its body is read only after its sender is known.
+    async fn change(&self, request: Request) -> Result<Request, Refusal> {
+        let headers = request.headers();
+        if let Some(credential) = headers.get(AUTHORIZATION) {
+            let token = credential.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+            if !token.is_some_and(|token| self.is_token(token.trim())) {
+                return Err(token_wrong());
+            }
+            self.origin(headers, false)?;
+            return Ok(bounded(request).await?.0);
+        }
+        if !self.in_session(headers) {
+            return Err(token_missing());
+        }
+        self.origin(headers, true)?;
+        let form = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(FORM.as_bytes()));
+        let (request, bytes) = bounded(request).await?;
+        let carried = if form { form_token(bytes).await } else { None };
+        let carried = carried.unwrap_or_default();
+        if same(&Sha256::digest(carried).into(), &Sha256::digest(&self.form).into()) {
+            return Ok(request);
+        }
+        Err(Refusal::refused(StatusCode::FORBIDDEN, "the form is not one that this server made")
+            .hint("reload the page and try again"))
+    }
+}
+
+/// The body, which may not be larger than the limit.
+async fn bounded(request: Request) -> Result<(Request, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, REQUEST_BODY_BYTES_MAX).await.map_err(|_| {
+        let sentence =
+            format!("the request's body is larger than {REQUEST_BODY_BYTES_MAX} bytes, or broke off");
+        Refusal::invalid(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+    })?;
+    Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
+}
+
+async fn form_token(bytes: Bytes) -> Option<String> {
+    let request = http::Request::post("/").header(CONTENT_TYPE, FORM).body(Body::from(bytes)).ok()?;
+    Form::<FormToken>::from_request(request, &()).await.ok().map(|Form(form)| form.csrf)
+}
+
+/// Compares digests of secrets in a time that does not depend on where they differ.
+fn same(left: &[u8; 32], right: &[u8; 32]) -> bool {
+    std::hint::black_box(left.iter().zip(right).fold(0, |differs, (a, b)| differs | (a ^ b))) == 0
+}
+
+fn token_missing() -> Refusal {
+    Refusal::refused(StatusCode::UNAUTHORIZED, "this changes something, so it needs the token")
+        .hint("open the address that trimtab server prints, or send: Authorization: Bearer TOKEN")
+}
+
+pub(crate) fn token_wrong() -> Refusal {
+    Refusal::refused(StatusCode::UNAUTHORIZED, "the token is not this server's")
+        .hint("it is in .trimtab/keys/api-token; trimtab server prints an address that carries it")
+}
+
+/// The choke point: each route passes through it with its policy.
+pub(crate) async fn admit(app: Arc<App>, policy: Policy, request: Request, next: Next) -> Response {
+    match policy {
+        Policy::Read => next.run(request).await,
+        Policy::Change => match app.guard.change(request).await {
+            Ok(mut request) => {
+                request.extensions_mut().insert(Permit(app.identity.clone()));
+                next.run(request).await
+            }
+            Err(refusal) => refusal.into_response(),
+        },
+    }
+}

@@ -1,0 +1,1 @@
+//! Requests against a real server over a real ledger.

@@ -1,0 +1,155 @@
+//! `trimtab approve`: a person lets a release into an environment, or a held rollout go on.
+
+use delivery::clock::Clock as _;
+use delivery::code::Code;
+use delivery::environment::Environment;
+use delivery::exit::Exit;
+use delivery::release::Release;
+use delivery::{Actor, Event, Problem};
+use rollout::promotion;
+use rollout::state::State;
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::output::Output;
+use crate::project::{self, Project};
+
+/// Approves a release for an environment, or lets a held rollout go on.
+///
+/// An approval is bound to the artifact, the environment and its rules; a change in any of them voids it. Nobody who had a
+/// hand in the release may approve it.
+///
+///   trimtab approve                                  the one thing that waits for approval
+///   trimtab approve rel-7k3m9x2p --environment production
+///   trimtab approve ro-7k3m9x2p --comment "the spike was the load test"
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A release, a version, or a held rollout. Without one: what waits, if it is only one thing.
+    thing: Option<String>,
+    /// The environment. Without one: the first that asks for approval.
+    #[arg(long, short)]
+    environment: Option<String>,
+    /// Why.
+    #[arg(long, short, default_value = "")]
+    comment: String,
+    /// Who approves, by e-mail address, instead of git's user.email. This local store trusts who can write to it.
+    #[arg(long = "as", value_name = "EMAIL")]
+    identity: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Approved {
+    version: u32,
+    approved: String,
+    environment: String,
+    by: String,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+    let project = Project::open(global)?;
+    let follower = project.follower()?;
+    let actor = project.actor(args.identity.as_deref())?;
+    let state = follower.state();
+    let (event, approved, environment) = match held(args, state)? {
+        Some(event) => event,
+        None => approval(args, &project, state, &actor)?,
+    };
+    let now = project::clock(&follower).now();
+    follower.ledger().append(&actor, now, vec![event]).await.map_err(project::problems)?;
+    output.line(format!("{actor} approved {approved} for {environment}"));
+    output.json(&Approved { version: 1, approved, environment, by: actor.to_string() });
+    Ok(Exit::Success)
+}
+
+type Approval = (Event, String, String);
+
+/// A rollout that was named: it is resumed.
+fn held(args: &Args, state: &State) -> Result<Option<Approval>, Vec<Problem>> {
+    let Some(thing) = args.thing.as_deref().filter(|thing| thing.starts_with("ro-")) else { return Ok(None) };
+    let rollout = state.rollouts.values().find(|rollout| rollout.plan.id.as_str() == thing);
+    let Some(rollout) = rollout else {
+        return Err(vec![Problem::new(Code::RolloutUnknown, format!("there is no rollout {thing}"))]);
+    };
+    let Some(position) = rollout.position.filter(|_| rollout.active() && rollout.cause.is_none()) else {
+        return Err(vec![Problem::new(
+            Code::NothingToApprove,
+            format!("rollout {thing} does not wait for a person"),
+        )]);
+    };
+    let reason = if args.comment.is_empty() { "approved".to_owned() } else { args.comment.clone() };
+    let event =
+        Event::RolloutResumed { rollout: rollout.plan.id.clone(), step: position.step as u32, reason };
+    Ok(Some((event, rollout.plan.id.to_string(), rollout.plan.environment.name.to_string())))
+}
+
+fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Result<Approval, Vec<Problem>> {
+    let release = release(args, state)?;
+    let environment = environment(args, project, state, release)?;
+    if let Err(code) = promotion::may_approve(release, environment, actor) {
+        return Err(vec![refusal(code, release, environment, actor)]);
+    }
+    let event = Event::ApprovalGranted {
+        release: release.id.clone(),
+        digest: release.artifact.digest.clone(),
+        environment: environment.name.clone(),
+        policy: manifest::policy_digest(environment),
+        comment: args.comment.clone(),
+    };
+    Ok((event, format!("{} {}", release.artifact.service, release.version), environment.name.to_string()))
+}
+
+fn refusal(code: Code, release: &Release, environment: &Environment, actor: &Actor) -> Problem {
+    let listed = &environment.approval.approvers;
+    let who = if listed.is_empty() { "anyone who had no hand in it".into() } else { listed.join(", ") };
+    let name = format!("{} {}", release.artifact.service, release.version);
+    let message = match code {
+        Code::ApprovalByAuthor => format!("{actor} had a hand in {name} and can't approve it"),
+        _ => format!("{actor} may not approve for {}", environment.name),
+    };
+    Problem::new(code, message).hint(format!("ask: {who}"))
+}
+
+fn release<'a>(args: &Args, state: &'a State) -> Result<&'a Release, Vec<Problem>> {
+    let newest_first = || state.releases.iter().rev().map(|record| &record.release);
+    match &args.thing {
+        None => newest_first().next().ok_or_else(|| {
+            vec![
+                Problem::new(Code::NothingToApprove, "there is no release yet")
+                    .hint("make one with: trimtab ship"),
+            ]
+        }),
+        Some(thing) => newest_first()
+            .find(|release| release.id.as_str() == thing || release.version == *thing)
+            .ok_or_else(|| {
+                let known = state.releases.iter().map(|record| record.release.id.as_str());
+                vec![project::unknown(
+                    Code::ThingUnknown,
+                    format!("there is no release {thing:?}"),
+                    thing,
+                    known,
+                )]
+            }),
+    }
+}
+
+/// The environment that was named, or the first that the release has not reached and that asks for approval.
+fn environment<'a>(
+    args: &Args,
+    project: &'a Project,
+    state: &State,
+    release: &Release,
+) -> Result<&'a Environment, Vec<Problem>> {
+    if let Some(name) = &args.environment {
+        return project.environment(name);
+    }
+    let asks = |environment: &&Environment| {
+        environment.approval.required > 0 && !state.has_served(&release.id, &environment.name)
+    };
+    project.manifest.environments.iter().find(asks).ok_or_else(|| {
+        let message = format!(
+            "no environment waits for an approval of {} {}",
+            release.artifact.service, release.version
+        );
+        vec![Problem::new(Code::NothingToApprove, message).hint("name one with --environment")]
+    })
+}

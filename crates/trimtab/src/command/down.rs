@@ -1,0 +1,58 @@
+//! `trimtab down`: stops what runs on this host.
+
+use delivery::exit::Exit;
+use platform::edge::Edge;
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::edges;
+use crate::output::Output;
+use crate::project::Project;
+
+/// Stops what runs on this host: proxies and services. The record stays; the next `trimtab ship` starts what it needs.
+///
+///   trimtab down
+///   trimtab down --environment staging
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this environment.
+    #[arg(long, short)]
+    environment: Option<String>,
+    /// Only say what would be stopped.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Stopped {
+    version: u32,
+    stopped: Vec<String>,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+    let project = Project::open(global)?;
+    if let Some(name) = &args.environment {
+        project.environment(name)?;
+    }
+    let mut stopped = Vec::new();
+    for config in edges::all(&project) {
+        if args.environment.as_ref().is_some_and(|name| config.environment.as_str() != name) {
+            continue;
+        }
+        // Not running is what was asked for.
+        let Ok(edge) = Edge::connect(&config).await else { continue };
+        let place = format!("{} in {}", config.service, config.environment);
+        if args.dry_run {
+            output.line(format!("would stop {place}"));
+        } else {
+            edge.shutdown().await.map_err(|error| vec![error.problem()])?;
+            output.line(format!("stopped {place}"));
+        }
+        stopped.push(place);
+    }
+    if stopped.is_empty() {
+        output.line("nothing runs");
+    }
+    output.json(&Stopped { version: 1, stopped });
+    Ok(Exit::Success)
+}

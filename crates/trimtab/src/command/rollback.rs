@@ -1,0 +1,192 @@
+//! `trimtab rollback`: takes a release back, whether its rollout is under way or long done.
+
+use std::time::Duration;
+
+use delivery::code::Code;
+use delivery::environment::Environment;
+use delivery::exit::Exit;
+use delivery::rollout::{RollbackCause, RolloutOutcome};
+use delivery::{Problem, RolloutId};
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::environment as process;
+use crate::output::Output;
+use crate::project::{self, Project};
+use crate::promote::{self, Arrival, Controller};
+
+/// Takes a release back: the rollout under way, or the release that serves.
+///
+///   trimtab rollback                            the rollout that is under way
+///   trimtab rollback ro-7k3m9x2p
+///   trimtab rollback --environment production   what serves there goes, what served before comes back
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The rollout under way.
+    rollout: Option<String>,
+    /// The environment, when nothing is under way there.
+    #[arg(long, short)]
+    environment: Option<String>,
+    /// The service, when there are several.
+    #[arg(long, short)]
+    service: Option<String>,
+    /// Why.
+    #[arg(long, short, default_value = "asked for on the command line")]
+    reason: String,
+    /// Who asks, by e-mail address, instead of git's user.email.
+    #[arg(long = "as", value_name = "EMAIL")]
+    identity: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RolledBack {
+    version: u32,
+    rollout: String,
+    finished: bool,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+    let project = Project::open(global)?;
+    let follower = project.follower()?;
+    let actor = project.actor(args.identity.as_deref())?;
+    let clock = project::clock(&follower);
+    let mut controller = Controller {
+        project: &project,
+        clock: &clock,
+        wish: promote::interrupts(actor.to_string(), None),
+        holder: process::holder("rollback"),
+        output: *output,
+        follower,
+        actor,
+    };
+    match active(args, &controller)? {
+        Some(rollout) => take_back(args, &mut controller, &rollout, output).await,
+        None => revert(args, &mut controller, output).await,
+    }
+}
+
+fn active(args: &Args, controller: &Controller<'_>) -> Result<Option<RolloutId>, Vec<Problem>> {
+    let state = controller.follower.state();
+    if let Some(name) = &args.rollout {
+        let Some(rollout) = state.rollouts.values().find(|rollout| rollout.plan.id.as_str() == name) else {
+            let known = state.rollouts.keys().map(RolloutId::as_str);
+            return Err(vec![project::unknown(
+                Code::RolloutUnknown,
+                format!("there is no rollout {name:?}"),
+                name,
+                known,
+            )]);
+        };
+        if !rollout.active() {
+            let message = format!("rollout {name} has ended");
+            let environment = &rollout.plan.environment.name;
+            return Err(vec![Problem::new(Code::NothingToRollBack, message).hint(format!(
+                "to take back what serves, run: trimtab rollback --environment {environment}"
+            ))]);
+        }
+        return Ok(Some(rollout.plan.id.clone()));
+    }
+    let meant = state.rollouts_active().into_iter().filter(|rollout| {
+        args.environment.as_ref().is_none_or(|name| rollout.plan.environment.name.as_str() == name)
+            && args.service.as_ref().is_none_or(|name| rollout.plan.revision.service.as_str() == name)
+    });
+    let ids: Vec<RolloutId> = meant.map(|rollout| rollout.plan.id.clone()).collect();
+    match ids.as_slice() {
+        [] if args.environment.is_none() => Err(vec![
+            Problem::new(Code::NothingToRollBack, "no rollout is under way")
+                .hint("to take back what serves, name where: trimtab rollback --environment production"),
+        ]),
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => {
+            let list: Vec<&str> = several.iter().map(RolloutId::as_str).collect();
+            Err(vec![
+                Problem::new(Code::RolloutUnknown, "several rollouts are under way")
+                    .hint(format!("name one of: {}", list.join(", "))),
+            ])
+        }
+    }
+}
+
+/// Asks for it in the ledger. A controller at work hears it at once; if there is none, we are the controller.
+async fn take_back(
+    args: &Args,
+    controller: &mut Controller<'_>,
+    id: &RolloutId,
+    output: &Output,
+) -> super::Result {
+    let plan = controller.follower.state().rollouts[id].plan.clone();
+    if args.dry_run {
+        output.line(format!(
+            "would take {} {} back in {}",
+            plan.revision.service, plan.version, plan.environment.name
+        ));
+        return Ok(Exit::Success);
+    }
+    let cause = RollbackCause::Requested { by: controller.actor.to_string(), reason: args.reason.clone() };
+    let events = rollout::driver::withdrawal(&controller.follower.state().rollouts[id], cause);
+    controller.record(events).await?;
+    let outcome = loop {
+        controller.tell()?;
+        if let Some(outcome) = controller.follower.state().rollouts[id].outcome {
+            break outcome;
+        }
+        match controller.lease(&plan.revision.service, &plan.environment) {
+            Ok(_lease) => break controller.drive(id).await?,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: true });
+    match outcome {
+        RolloutOutcome::RolledBack => Ok(Exit::Success),
+        RolloutOutcome::Completed => {
+            let environment = &plan.environment.name;
+            Err(vec![
+                Problem::new(
+                    Code::NothingToRollBack,
+                    "the release was promoted just before it could be taken back",
+                )
+                .hint(format!("take it back now with: trimtab rollback --environment {environment}")),
+            ])
+        }
+    }
+}
+
+async fn revert(args: &Args, controller: &mut Controller<'_>, output: &Output) -> super::Result {
+    let name = args.environment.as_deref().unwrap_or_default();
+    let environment: Environment = controller.project.environment(name)?.clone();
+    let mut reverted = None;
+    for service in controller.project.services(args.service.as_deref())? {
+        let state = controller.follower.state();
+        let slot = state.slot(&service.name, &environment.name);
+        let Some(bad) = slot.and_then(|slot| state.release(slot.current.as_ref()?)).cloned() else {
+            continue;
+        };
+        if args.dry_run {
+            output.line(format!(
+                "would take {} {} back in {name} and start what served before",
+                service.name, bad.version
+            ));
+            return Ok(Exit::Success);
+        }
+        reverted = Some(controller.revert(&bad, &environment).await?);
+    }
+    match reverted {
+        Some(Arrival::Ended(id, RolloutOutcome::Completed)) => {
+            output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: true });
+            Ok(Exit::Success)
+        }
+        Some(Arrival::Ended(id, RolloutOutcome::RolledBack)) => {
+            let message = format!(
+                "the release that served before did not come up ({id}); the present one still serves"
+            );
+            Err(vec![Problem::new(Code::PlatformUnavailable, message).hint("see: trimtab why")])
+        }
+        Some(Arrival::Already) | None => {
+            Err(vec![Problem::new(Code::NothingToRollBack, format!("nothing serves {name}"))])
+        }
+    }
+}

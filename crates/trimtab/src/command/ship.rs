@@ -1,0 +1,199 @@
+//! `trimtab ship`: carries the current commit through the environments.
+
+use delivery::code::Code;
+use delivery::exit::Exit;
+use delivery::release::Release;
+use delivery::rollout::RolloutOutcome;
+use delivery::{Problem, TaskName};
+use serde::Serialize;
+
+use crate::carry::{self, RunOptions};
+use crate::cli::Global;
+use crate::environment;
+use crate::output::Output;
+use crate::project::{self, Project};
+use crate::promote::{self, Arrival, Controller};
+
+/// Carries the current commit: tasks, gates, provenance, then one environment after the other.
+///
+///   trimtab ship                    through all environments, as far as their rules allow
+///   trimtab ship --to staging       no further than staging
+///   trimtab ship --format json      what came of it, for programs
+///
+/// Ctrl-C once takes the rollout under way back and ends; twice ends at once, and the splitter takes the traffic back by
+/// itself when its grant runs out. A rollout that was left behind is brought to its end first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The last environment to enter. Without one: the last in trimtab.toml.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    to: Option<String>,
+    /// Only this service.
+    #[arg(long, short)]
+    service: Option<String>,
+    /// Let in a release that was taken back before.
+    #[arg(long)]
+    again: bool,
+    /// Show the tasks' output as it comes.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Who ships, by e-mail address, instead of git's user.email.
+    #[arg(long = "as", value_name = "EMAIL")]
+    identity: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shipped {
+    version: u32,
+    releases: Vec<ShippedRelease>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShippedRelease {
+    service: String,
+    version: String,
+    release: String,
+    digest: String,
+    arrivals: Vec<ShippedArrival>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShippedArrival {
+    environment: String,
+    rollout: Option<String>,
+    outcome: &'static str,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+    let project = Project::open(global)?;
+    let (_, commit) = carry::commit(&project)?;
+    if args.dry_run {
+        return dry_run(args, &project, &commit, output);
+    }
+    let follower = project.follower()?;
+    let actor = project.actor(args.identity.as_deref())?;
+    let clock = project::clock(&follower);
+    let (handle, cancel) = pipeline::Cancel::channel();
+    let mut controller = Controller {
+        project: &project,
+        clock: &clock,
+        wish: promote::interrupts(actor.to_string(), Some(handle)),
+        holder: environment::holder("ship"),
+        output: *output,
+        follower,
+        actor,
+    };
+    ship(args, &mut controller, cancel).await
+}
+
+async fn ship(args: &Args, controller: &mut Controller<'_>, cancel: pipeline::Cancel) -> super::Result {
+    let project = controller.project;
+    let (repository, commit) = carry::commit(project)?;
+    let last = args.to.as_deref().map(|name| project.environment(name)).transpose()?;
+    let services: Vec<manifest::Service> =
+        project.services(args.service.as_deref())?.into_iter().cloned().collect();
+    if services.is_empty() {
+        let problem =
+            Problem::new(Code::ServiceUnknown, "trimtab.toml names no service, so there is nothing to ship");
+        return Err(vec![
+            problem
+                .hint("add a [service.NAME]; see docs/reference/manifest.md, or only run tasks: trimtab run"),
+        ]);
+    }
+    let options = RunOptions { verbose: args.verbose, ..RunOptions::default() };
+    let everything: [TaskName; 0] = [];
+    let ran = controller.run_tasks(&everything, Some(&commit.id), false, options, cancel).await?;
+    let failed = carry::failed(&ran);
+    if !failed.is_empty() {
+        return Err(failed);
+    }
+    // A task that writes into the work tree has changed what is being shipped.
+    carry::commit(project)?;
+    let mut shipped = Shipped { version: 1, releases: Vec::new() };
+    let mut end = Ok(Exit::Success);
+    for service in &services {
+        let release = controller.release(&repository, service, &commit, &ran).await?;
+        let mut arrivals = Vec::new();
+        end = carry_through(
+            args,
+            controller,
+            &release,
+            last.map(|environment| &environment.name),
+            &mut arrivals,
+        )
+        .await;
+        shipped.releases.push(ShippedRelease {
+            service: service.name.to_string(),
+            version: release.version.clone(),
+            release: release.id.to_string(),
+            digest: release.artifact.digest.to_string(),
+            arrivals,
+        });
+        if end.is_err() {
+            break;
+        }
+    }
+    if end.is_ok() {
+        controller.output.json(&shipped);
+    }
+    end
+}
+
+/// One environment after the other, until one does not let it in or takes it back.
+async fn carry_through(
+    args: &Args,
+    controller: &mut Controller<'_>,
+    release: &Release,
+    last: Option<&delivery::EnvironmentName>,
+    arrivals: &mut Vec<ShippedArrival>,
+) -> super::Result {
+    for environment in &controller.project.manifest.environments {
+        let arrival = controller.promote(release, environment, args.again).await?;
+        let (rollout, outcome) = match &arrival {
+            Arrival::Already => (None, "already there"),
+            Arrival::Ended(id, RolloutOutcome::Completed) => (Some(id.to_string()), "completed"),
+            Arrival::Ended(id, RolloutOutcome::RolledBack) => {
+                let cause = controller.follower.state().rollouts[id].cause.as_ref().map(ToString::to_string);
+                let name = format!("{} {}", release.artifact.service, release.version);
+                let message =
+                    format!("{name} was taken back in {}: {}", environment.name, cause.unwrap_or_default());
+                return Err(vec![
+                    Problem::new(Code::RolledBack, message)
+                        .hint(format!("the whole story: trimtab why {id}")),
+                ]);
+            }
+        };
+        arrivals.push(ShippedArrival { environment: environment.name.to_string(), rollout, outcome });
+        if last == Some(&environment.name) {
+            break;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn dry_run(
+    args: &Args,
+    project: &Project,
+    commit: &delivery::change::Commit,
+    output: &Output,
+) -> super::Result {
+    let plan = carry::plan(project, &[])?;
+    output.line(format!("would carry {} {:?}", commit.id.short(), commit.subject));
+    plan.names().iter().for_each(|task| output.line(format!("  task {task}")));
+    for service in project.services(args.service.as_deref())? {
+        for environment in &project.manifest.environments {
+            let approvals = match environment.approval.required {
+                0 => String::new(),
+                n => format!(", after {}", delivery::text::count(u64::from(n), "approval")),
+            };
+            let kind = format!("{:?}", environment.strategy.kind).to_lowercase();
+            output.line(format!("  {} → {} by {kind}{approvals}", service.name, environment.name));
+            if args.to.as_deref() == Some(environment.name.as_str()) {
+                break;
+            }
+        }
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,132 @@
+//! What people and programs get to see: data on standard output, talk on standard error.
+//!
+//! Colour never carries meaning alone, and is only used on a terminal that wants it (anstream decides: NO_COLOR,
+//! CLICOLOR, TERM=dumb). A closed pipe ends the output, not the command.
+
+use std::io::Write as _;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use delivery::Problem;
+use serde::Serialize;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON value; streams are one value a line.
+    Json,
+}
+
+/// The two streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+/// A problem as JSON.
+#[derive(Debug, Serialize)]
+struct ProblemWire<'a> {
+    code: &'static str,
+    title: &'static str,
+    message: &'a str,
+    causes: &'a [String],
+    hint: Option<&'a str>,
+    path: Option<&'a str>,
+    line: Option<usize>,
+    column: Option<usize>,
+    exit: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct ProblemsWire<'a> {
+    problems: Vec<ProblemWire<'a>>,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A line of data for people; nothing with `--format json`.
+    pub(crate) fn line(&self, text: impl AsRef<str>) {
+        if !self.is_json() {
+            let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
+        }
+    }
+
+    /// A line of talk for people; nothing with `--format json`.
+    pub(crate) fn talk(&self, text: impl AsRef<str>) {
+        if !self.is_json() {
+            let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Data for programs, as one line; nothing without `--format json`.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        if self.is_json()
+            && let Ok(text) = serde_json::to_string(value)
+        {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
+    /// Text as it is, whatever the format.
+    pub(crate) fn raw(text: &str) {
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+
+    /// Problems: on standard error for people, on standard output for programs.
+    pub(crate) fn problems(&self, problems: &[Problem]) {
+        if self.is_json() {
+            self.json(&ProblemsWire { problems: problems.iter().map(wire).collect() });
+            return;
+        }
+        for problem in problems {
+            let _ = writeln!(anstream::stderr(), "{}\n", render(problem));
+        }
+    }
+}
+
+fn wire(problem: &Problem) -> ProblemWire<'_> {
+    let place = problem.snippet.as_ref().map(|snippet| {
+        let before = snippet.text.get(..snippet.span.start).unwrap_or(&snippet.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        (snippet.path.as_str(), line, column)
+    });
+    ProblemWire {
+        code: problem.code.id(),
+        title: problem.code.title(),
+        message: &problem.message,
+        causes: &problem.causes,
+        hint: problem.hint.as_deref(),
+        path: place.map(|(path, ..)| path),
+        line: place.map(|(_, line, _)| line),
+        column: place.map(|(.., column)| column),
+        exit: problem.code.exit() as u8,
+    }
+}
+
+/// A problem as people read it.
+pub(crate) fn render(problem: &Problem) -> String {
+    let mut group = match &problem.snippet {
+        Some(snippet) => {
+            let mark = AnnotationKind::Primary.span(snippet.span.clone()).label(snippet.label.as_str());
+            let source = Snippet::source(snippet.text.as_str()).path(snippet.path.as_str()).annotation(mark);
+            Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.id()).element(source)
+        }
+        None => Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.id())),
+    };
+    for cause in &problem.causes {
+        group = group.element(Level::NOTE.message(cause.as_str()));
+    }
+    if let Some(hint) = &problem.hint {
+        group = group.element(Level::HELP.message(hint.as_str()));
+    }
+    Renderer::styled().render(&[group])
+}

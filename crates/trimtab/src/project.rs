@@ -1,0 +1,179 @@
+//! A project on this machine: its manifest, its repository, its state folder.
+//!
+//! Invariant: opening a project changes nothing; the state folder is made by the first command that records something.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::clock::SteadyClock;
+use delivery::code::Code;
+use delivery::environment::Environment;
+use delivery::layout::{Layout, STATE_DIRECTORY};
+use delivery::{Actor, Digest, EnvironmentName, Problem, ServiceName, text};
+use manifest::Manifest;
+use repo::Repository;
+use rollout::follower::Follower;
+use store::{Access, Ledger};
+
+use crate::cli::Global;
+use crate::environment;
+
+/// What a command works on.
+pub(crate) struct Project {
+    /// The folder that holds the manifest.
+    pub(crate) root: Utf8PathBuf,
+    /// The manifest.
+    pub(crate) manifest: Manifest,
+    /// Where state is kept.
+    pub(crate) layout: Layout,
+}
+
+/// The folder that the command line means: the one that was named, or the nearest at or above this one with a manifest,
+/// or this one.
+pub(crate) fn directory(global: &Global) -> Result<Utf8PathBuf, Vec<Problem>> {
+    if let Some(named) = &global.project {
+        return named.canonicalize_utf8().map_err(|error| {
+            vec![
+                Problem::new(Code::ManifestUnreadable, format!("there is no folder {named}")).because(&error),
+            ]
+        });
+    }
+    let here = environment::current_directory().map_err(|error| {
+        vec![Problem::new(Code::ManifestUnreadable, "this folder can't be used").because(&error)]
+    })?;
+    let holds_manifest = |folder: &&Utf8Path| folder.join("trimtab.toml").exists();
+    let nearest = here.ancestors().find(holds_manifest).map(Utf8Path::to_owned);
+    Ok(nearest.unwrap_or(here))
+}
+
+impl Project {
+    /// Opens the project that the command line means.
+    pub(crate) fn open(global: &Global) -> Result<Self, Vec<Problem>> {
+        Self::at(directory(global)?)
+    }
+
+    /// Opens the project in the folder.
+    pub(crate) fn at(root: Utf8PathBuf) -> Result<Self, Vec<Problem>> {
+        let manifest = manifest::load(&root)?;
+        let layout = Layout::of_project(&root);
+        Ok(Self { root, manifest, layout })
+    }
+
+    /// Its repository.
+    pub(crate) fn repository(&self) -> Result<Repository, Vec<Problem>> {
+        Repository::discover(&self.root).map_err(|error| vec![error.problem()])
+    }
+
+    /// Its ledger, ready to be appended to, with its state.
+    pub(crate) fn follower(&self) -> Result<Follower, Vec<Problem>> {
+        self.prepare()?;
+        let ledger = Ledger::open(&self.layout.ledger(), Access::ReadWrite).map_err(problems)?;
+        Follower::open(ledger).map_err(problems)
+    }
+
+    /// Its ledger for reading only; `None` when nothing was ever recorded.
+    pub(crate) fn reader(&self) -> Result<Option<Follower>, Vec<Problem>> {
+        if !self.layout.ledger().exists() {
+            return Ok(None);
+        }
+        let ledger = Ledger::open(&self.layout.ledger(), Access::ReadOnly).map_err(problems)?;
+        Follower::open(ledger).map(Some).map_err(problems)
+    }
+
+    /// Makes the state folder, private and ignored by git.
+    fn prepare(&self) -> Result<(), Vec<Problem>> {
+        let root = self.layout.root();
+        let made = std::fs::create_dir_all(root).and_then(|()| {
+            let ignore = root.join(".gitignore");
+            if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
+        });
+        made.map_err(|error| {
+            let full = error.kind() == std::io::ErrorKind::StorageFull;
+            let code = if full { Code::StoreFull } else { Code::StoreReadOnly };
+            vec![
+                Problem::new(
+                    code,
+                    format!("the state folder {STATE_DIRECTORY} can't be made in {}", self.root),
+                )
+                .because(&error)
+                .hint("make the folder writable, or work on a copy that is"),
+            ]
+        })
+    }
+
+    /// Who acts: the identity given on the command line, or git's.
+    pub(crate) fn actor(&self, named: Option<&str>) -> Result<Actor, Vec<Problem>> {
+        match named {
+            Some(email) => Ok(Actor::Human(email.to_owned())),
+            None => {
+                let person = self.repository()?.identity().map_err(|error| vec![error.problem()])?;
+                Ok(Actor::Human(person.email))
+            }
+        }
+    }
+
+    /// The environment of this name.
+    pub(crate) fn environment(&self, name: &str) -> Result<&Environment, Vec<Problem>> {
+        let known = || self.manifest.environments.iter().map(|environment| environment.name.as_str());
+        self.manifest.environments.iter().find(|environment| environment.name.as_str() == name).ok_or_else(
+            || {
+                vec![unknown(
+                    Code::EnvironmentUnknown,
+                    format!("there is no environment {name:?}"),
+                    name,
+                    known(),
+                )]
+            },
+        )
+    }
+
+    /// The services meant: the one named, or all.
+    pub(crate) fn services(&self, name: Option<&str>) -> Result<Vec<&manifest::Service>, Vec<Problem>> {
+        let Some(name) = name else { return Ok(self.manifest.services.iter().collect()) };
+        let known = || self.manifest.services.iter().map(|service| service.name.as_str());
+        let service = self.manifest.services.iter().find(|service| service.name.as_str() == name);
+        service.map(|service| vec![service]).ok_or_else(|| {
+            vec![unknown(Code::ServiceUnknown, format!("there is no service {name:?}"), name, known())]
+        })
+    }
+
+    /// The environments with the digests of their rules.
+    pub(crate) fn environments(&self) -> Vec<(Environment, Digest)> {
+        let digest = |environment: &Environment| (environment.clone(), manifest::policy_digest(environment));
+        self.manifest.environments.iter().map(digest).collect()
+    }
+
+    /// Whether a controller holds the lease of the service in the environment now.
+    pub(crate) fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
+        let name = delivery::layout::lease_name(service, environment);
+        let directory = self.layout.leases();
+        directory.exists()
+            && matches!(store::Lease::acquire(&directory, &name, ""), Err(store::LeaseError::Held { .. }))
+    }
+}
+
+/// The clock of a command: never before the ledger's last record.
+pub(crate) fn clock(follower: &Follower) -> SteadyClock {
+    SteadyClock::anchored(follower.state().last_at)
+}
+
+/// A store's error as problems.
+pub(crate) fn problems(error: store::Error) -> Vec<Problem> {
+    vec![error.problem()]
+}
+
+/// A problem about a name that is not known, with the nearest that is.
+pub(crate) fn unknown<'a>(
+    code: Code,
+    message: String,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Problem {
+    let problem = Problem::new(code, message);
+    match text::nearest(name, known.clone()) {
+        Some(near) => problem.hint(format!("did you mean {near}?")),
+        None => {
+            let all: Vec<&str> = known.collect();
+            let list = if all.is_empty() { "none is defined in trimtab.toml".into() } else { all.join(", ") };
+            problem.hint(format!("known: {list}"))
+        }
+    }
+}

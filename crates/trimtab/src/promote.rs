@@ -1,0 +1,343 @@
+//! Brings a release into an environment: checks what keeps it out, plans, records the plan, drives it to its end.
+//!
+//! Used by `ship`, `rollback`, `server` and the demo alike, so there is one way into an environment.
+
+use std::time::Duration;
+
+use delivery::clock::{Clock, Seed};
+use delivery::code::Code;
+use delivery::effect::{Readiness, RevisionSpec};
+use delivery::environment::Environment;
+use delivery::release::Release;
+use delivery::rollout::{RolloutOutcome, RolloutPlan};
+use delivery::{Actor, Event, Problem, ReleaseId, RevisionId, RolloutId, ServiceName};
+use rollout::driver::{DriveError, Driver, Notice, Wish};
+use rollout::follower::Follower;
+use rollout::{planning, promotion};
+use store::{Lease, LeaseError};
+use tokio::sync::watch;
+
+use crate::edges;
+use crate::output::Output;
+use crate::project::{self, Project};
+use crate::timeline;
+
+/// Random ids.
+pub(crate) struct SystemSeed;
+
+impl Seed for SystemSeed {
+    fn fill(&mut self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the system gives random bytes");
+    }
+}
+
+/// What a controller works with.
+pub(crate) struct Controller<'a> {
+    /// The project.
+    pub(crate) project: &'a Project,
+    /// Its ledger and state.
+    pub(crate) follower: Follower,
+    /// The present.
+    pub(crate) clock: &'a dyn Clock,
+    /// Who asked for the work.
+    pub(crate) actor: Actor,
+    /// This process, for people.
+    pub(crate) holder: String,
+    /// Whether a person wants it stopped.
+    pub(crate) wish: watch::Receiver<Wish>,
+    /// Where the story is told.
+    pub(crate) output: Output,
+}
+
+/// How a release came through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It serves there already.
+    Already,
+    /// A rollout ended.
+    Ended(RolloutId, RolloutOutcome),
+}
+
+impl Controller<'_> {
+    /// Records events for the actor, whatever else was recorded meanwhile.
+    pub(crate) async fn record(&mut self, events: Vec<Event>) -> Result<(), Vec<Problem>> {
+        self.follower
+            .ledger()
+            .append(&self.actor, self.clock.now(), events)
+            .await
+            .map_err(project::problems)?;
+        self.tell()
+    }
+
+    /// Catches up and tells what is new.
+    pub(crate) fn tell(&mut self) -> Result<(), Vec<Problem>> {
+        let news = self.follower.catch_up().map_err(project::problems)?;
+        let mut told = None;
+        for recorded in news {
+            if let Some(line) = timeline::line(&recorded, self.follower.state(), &mut told) {
+                self.output.talk(line);
+            }
+        }
+        Ok(())
+    }
+
+    /// The only controller for the service in the environment, for as long as the lease lives.
+    pub(crate) fn lease(
+        &self,
+        service: &ServiceName,
+        environment: &Environment,
+    ) -> Result<Lease, Vec<Problem>> {
+        let name = delivery::layout::lease_name(service, &environment.name);
+        Lease::acquire(&self.project.layout.leases(), &name, &self.holder).map_err(|error| match error {
+            LeaseError::Held { holder } => vec![
+                Problem::new(
+                    Code::RolloutRunning,
+                    format!("{holder} is already carrying {service} into {}", environment.name),
+                )
+                .hint("watch it with: trimtab status; take it back with: trimtab rollback"),
+            ],
+            error => vec![Problem::new(Code::StoreUnavailable, "the lease can't be taken").because(&error)],
+        })
+    }
+
+    /// Carries the release into the environment. `again` lets in a release that was taken back there before.
+    pub(crate) async fn promote(
+        &mut self,
+        release: &Release,
+        environment: &Environment,
+        again: bool,
+    ) -> Result<Arrival, Vec<Problem>> {
+        let service = release.artifact.service.clone();
+        let lease = self.lease(&service, environment)?;
+        self.finish_active(&service, environment).await?;
+        let state = self.follower.state();
+        let slot = state.slot(&service, &environment.name);
+        if slot.is_some_and(|slot| slot.current.as_ref() == Some(&release.id)) {
+            return Ok(Arrival::Already);
+        }
+        if !again {
+            self.refuse_taken_back(release, environment)?;
+        }
+        self.verify(release)?;
+        let plan = loop {
+            if let Some(plan) = self.plan(release, environment, None).await? {
+                break plan;
+            }
+        };
+        let outcome = self.drive(&plan.id).await?;
+        drop(lease);
+        Ok(Arrival::Ended(plan.id, outcome))
+    }
+
+    /// Takes back a release that serves: the one before it gets its own rollout.
+    pub(crate) async fn revert(
+        &mut self,
+        bad: &Release,
+        environment: &Environment,
+    ) -> Result<Arrival, Vec<Problem>> {
+        let service = bad.artifact.service.clone();
+        let lease = self.lease(&service, environment)?;
+        self.finish_active(&service, environment).await?;
+        let state = self.follower.state();
+        let previous = state.slot(&service, &environment.name).and_then(|slot| slot.previous.clone());
+        let Some(good) = previous.and_then(|id| state.release(&id).cloned()) else {
+            let message = format!("nothing served {} before {service} {}", environment.name, bad.version);
+            return Err(vec![Problem::new(Code::NothingToRollBack, message)]);
+        };
+        self.verify(&good)?;
+        let mut direct = environment.clone();
+        direct.strategy.steps = vec![delivery::strategy::Step {
+            weight: delivery::traffic::Weight::FULL,
+            hold_ms: 0,
+            deadline_ms: 0,
+            analyse: false,
+        }];
+        let plan = loop {
+            if let Some(plan) = self.plan(&good, &direct, Some(bad.id.clone())).await? {
+                break plan;
+            }
+        };
+        let outcome = self.drive(&plan.id).await?;
+        drop(lease);
+        Ok(Arrival::Ended(plan.id, outcome))
+    }
+
+    /// Ends the rollout that a controller before us left behind, if there is one.
+    pub(crate) async fn finish_active(
+        &mut self,
+        service: &ServiceName,
+        environment: &Environment,
+    ) -> Result<(), Vec<Problem>> {
+        self.tell()?;
+        let active = self.follower.state().rollout_active(service, &environment.name);
+        let Some(id) = active.map(|rollout| rollout.plan.id.clone()) else { return Ok(()) };
+        self.output.talk(format!("going on with rollout {id}, which its controller left behind"));
+        self.drive(&id).await.map(|_| ())
+    }
+
+    fn refuse_taken_back(&self, release: &Release, environment: &Environment) -> Result<(), Vec<Problem>> {
+        let state = self.follower.state();
+        let Some(slot) = state.slot(&release.artifact.service, &environment.name) else { return Ok(()) };
+        let last = slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
+        let last = last.into_iter().find(|rollout| rollout.plan.release == release.id);
+        let Some((rollout, cause)) =
+            last.and_then(|rollout| rollout.cause.as_ref().map(|cause| (rollout, cause)))
+        else {
+            return Ok(());
+        };
+        let message = format!(
+            "{} {} was already taken back in {} ({}): {cause}",
+            release.artifact.service, release.version, environment.name, rollout.plan.id
+        );
+        Err(vec![
+            Problem::new(Code::RolledBack, message)
+                .hint("mend it and commit, or try the same release again: trimtab ship --again"),
+        ])
+    }
+
+    /// Provenance and contents, checked again before every promotion.
+    fn verify(&self, release: &Release) -> Result<(), Vec<Problem>> {
+        crate::release::verify(self.project, release)
+    }
+
+    /// Plans and records; `None` when somebody else recorded first, so that the state must be looked at again.
+    async fn plan(
+        &mut self,
+        release: &Release,
+        environment: &Environment,
+        reverts: Option<ReleaseId>,
+    ) -> Result<Option<RolloutPlan>, Vec<Problem>> {
+        self.tell()?;
+        let policy = manifest::policy_digest(environment);
+        let state = self.follower.state();
+        if reverts.is_none() {
+            let environments = &self.project.manifest.environments;
+            let now = self.clock.now();
+            let blockers = promotion::blockers(state, release, environment, environments, &policy, now);
+            if !blockers.is_empty() {
+                return Err(blockers
+                    .iter()
+                    .map(|blocker| blocker.problem(release, &environment.name))
+                    .collect());
+            }
+        }
+        let revision = self.revision(release)?;
+        let plan = planning::plan(state, release, environment, policy, revision, reverts, &mut SystemSeed);
+        let wrong = planning::lint(&plan);
+        if !wrong.is_empty() {
+            let message =
+                format!("the plan for {} can't be carried out: {}", environment.name, wrong.join("; "));
+            return Err(vec![Problem::new(Code::ManifestValue, message)]);
+        }
+        let planned = Event::RolloutPlanned { plan: Box::new(plan.clone()) };
+        match self.follower.record(&self.actor, self.clock.now(), vec![planned]).await {
+            Ok(recorded) => {
+                let line = timeline::line(&recorded[0], self.follower.state(), &mut None);
+                line.into_iter().for_each(|line| self.output.talk(line));
+                Ok(Some(plan))
+            }
+            Err(store::Error::Conflict { .. }) => Ok(None),
+            Err(error) => Err(project::problems(error)),
+        }
+    }
+
+    fn revision(&self, release: &Release) -> Result<RevisionSpec, Vec<Problem>> {
+        let service = self.project.services(Some(release.artifact.service.as_str()))?[0];
+        Ok(RevisionSpec {
+            // Replaced by the rollout's own when it is planned.
+            id: RevisionId::mint(&mut SystemSeed),
+            service: service.name.clone(),
+            digest: release.artifact.digest.clone(),
+            directory: self.project.layout.revisions(),
+            command: service.start.clone(),
+            environment: service.environment.clone(),
+            pass: service.pass.clone(),
+            ready: Readiness { path: service.ready.path.clone(), within_ms: service.ready.within_ms },
+            instances: service.instances,
+            stop_ms: service.stop_ms,
+        })
+    }
+
+    /// Drives a recorded rollout to its end. The caller holds the lease.
+    pub(crate) async fn drive(&mut self, id: &RolloutId) -> Result<RolloutOutcome, Vec<Problem>> {
+        self.tell()?;
+        let Some(rollout) = self.follower.state().rollouts.get(id) else {
+            return Err(vec![Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}"))]);
+        };
+        let mut world = edges::host(self.project, &rollout.plan.revision.service, &rollout.plan.environment);
+        let output = self.output;
+        let mut told = None;
+        let mut trouble = String::new();
+        let mut observe = |notice: Notice<'_>| match notice {
+            Notice::Recorded(recorded, state) => {
+                if let Some(line) = timeline::line(recorded, state, &mut told) {
+                    output.talk(line);
+                }
+            }
+            Notice::Trouble(unreachable) => {
+                let words = format!("the platform does not answer: {}", unreachable.source);
+                if trouble != words {
+                    output.talk(format!("              {words}; trying again"));
+                    trouble = words;
+                }
+            }
+        };
+        let driver = Driver {
+            follower: &mut self.follower,
+            world: &mut world,
+            clock: self.clock,
+            holder: self.holder.clone(),
+            wish: self.wish.clone(),
+            observe: &mut observe,
+        };
+        driver.drive(id).await.map_err(|error| vec![drive_problem(error)])
+    }
+}
+
+fn drive_problem(error: DriveError) -> Problem {
+    match error {
+        DriveError::Ledger(error) => error.problem(),
+        DriveError::Fenced { .. } => Problem::new(Code::Fenced, error.to_string())
+            .hint("the newer controller goes on with it; watch it with: trimtab status"),
+        DriveError::Unknown(_) => Problem::new(Code::RolloutUnknown, error.to_string()),
+    }
+}
+
+/// Ctrl-C: once takes the release back and ends, twice ends at once (the splitter's grant then takes it back).
+pub(crate) fn interrupts(by: String, cancel: Option<pipeline::CancelHandle>) -> watch::Receiver<Wish> {
+    let (sender, receiver) = watch::channel(Wish::Continue);
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the process")]
+    tokio::spawn(async move {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        let mut count = 0_u8;
+        loop {
+            let terminated = async {
+                match &mut terminate {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated => {}
+            }
+            count += 1;
+            if let Some(cancel) = &cancel {
+                cancel.escalate();
+            }
+            if count == 1 {
+                let _ = sender.send(Wish::TakeBack { by: by.clone() });
+                continue;
+            }
+            // Tasks get a moment to be killed; a rollout is left to the splitter's dead-man's grant.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            end_now();
+        }
+    });
+    receiver
+}
+
+#[expect(clippy::exit, reason = "the second Ctrl-C ends the process wherever it is")]
+fn end_now() -> ! {
+    std::process::exit(i32::from(delivery::exit::Exit::Infrastructure as u8))
+}

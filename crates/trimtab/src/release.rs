@@ -1,0 +1,228 @@
+//! From a run that went well to a release: package, provenance, record; and the check of all that before a promotion.
+//!
+//! Invariant: the same commit with the same files is one release, however often it is shipped.
+
+use attest::{Build, Expected, SigningKey, Statement};
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::change::{Commit, Person};
+use delivery::code::Code;
+use delivery::release::Release;
+use delivery::{Event, Problem, ReleaseId};
+use repo::Repository;
+use semver::Version;
+use store::{Blobs, artifact};
+
+use crate::carry::Ran;
+use crate::project::Project;
+use crate::promote::{Controller, SystemSeed};
+
+/// Subjects that a release's record keeps; the rest are in the repository.
+const CHANGELOG_SUBJECTS: usize = 200;
+
+impl Controller<'_> {
+    /// Packages, signs and records a release of the service, unless the very same was released before.
+    pub(crate) async fn release(
+        &mut self,
+        repository: &Repository,
+        service: &manifest::Service,
+        commit: &Commit,
+        ran: &Ran,
+    ) -> Result<Release, Vec<Problem>> {
+        let blobs = blobs(self.project)?;
+        let root = self.project.root.join(&service.directory);
+        let files = artifact_files(&root, service)?;
+        let (artifact, _) =
+            artifact::pack(&root, &files, &service.name, &blobs).map_err(|error| vec![error.problem()])?;
+        let state = self.follower.state();
+        let same = state.releases.iter().rev().map(|record| &record.release).find(|release| {
+            release.artifact.digest == artifact.digest
+                && release.commit.id == commit.id
+                && release.artifact.service == service.name
+        });
+        if let Some(release) = same {
+            let release = Release { run: ran.id.clone(), ..release.clone() };
+            self.output.talk(format!(
+                "              {} {} was released before ({})",
+                service.name, release.version, release.id
+            ));
+            return Ok(self.follower.state().release(&release.id).cloned().unwrap_or(release));
+        }
+        let envelope = self.sign(repository, service, commit, ran, &artifact.digest)?;
+        let provenance = blobs.put_document(&envelope.bytes).map_err(|error| vec![error.problem()])?;
+        let release = self.describe(repository, service, commit, ran, artifact, provenance)?;
+        self.record(vec![
+            Event::ArtifactPackaged { run: ran.id.clone(), artifact: release.artifact.clone() },
+            Event::ArtifactSigned {
+                digest: release.artifact.digest.clone(),
+                envelope: release.provenance.clone(),
+                key: envelope.key,
+            },
+            Event::ReleaseCreated { release: Box::new(release.clone()) },
+        ])
+        .await?;
+        Ok(release)
+    }
+
+    fn sign(
+        &self,
+        repository: &Repository,
+        service: &manifest::Service,
+        commit: &Commit,
+        ran: &Ran,
+        digest: &delivery::Digest,
+    ) -> Result<Signed, Vec<Problem>> {
+        let key = SigningKey::open_or_create(&self.project.layout.signing_key())
+            .map_err(|error| vec![error.problem()])?;
+        let folder = repository.root().file_name().unwrap_or("repository").to_owned();
+        let statement = Statement::local(&Build {
+            digest: digest.clone(),
+            service: service.name.clone(),
+            repository: repository.origin().ok().flatten().unwrap_or(folder),
+            branch: repository.branch().map_err(|error| vec![error.problem()])?,
+            commit: commit.id.clone(),
+            tasks: ran.report.tasks.iter().map(|task| task.task.clone()).collect(),
+            run: ran.id.clone(),
+            started_at: ran.span.0,
+            finished_at: ran.span.1,
+        });
+        Ok(Signed { bytes: statement.seal(&key).to_bytes(), key: key.id().to_string() })
+    }
+
+    fn describe(
+        &self,
+        repository: &Repository,
+        service: &manifest::Service,
+        commit: &Commit,
+        ran: &Ran,
+        artifact: delivery::artifact::Artifact,
+        provenance: delivery::Digest,
+    ) -> Result<Release, Vec<Problem>> {
+        let several = self.project.manifest.services.len() > 1;
+        let paths = if several { vec![service.directory.clone()] } else { Vec::new() };
+        let name = several.then_some(&service.name);
+        let problem = |error: repo::Error| vec![error.problem()];
+        let next = repo::version::compute(repository, name, &paths).map_err(problem)?;
+        let previous = self.follower.state().release_latest(&service.name);
+        let since = previous.map(|release| release.commit.id.clone());
+        let history = repo::History { after: since.clone(), paths, ..repo::History::default() };
+        let entries = repository.entries(&history).map_err(problem)?;
+        let bump = entries.iter().map(|entry| repo::version::bump(&entry.message)).max();
+        let version = distinct(next.version, previous, bump);
+        // A first release holds all of history, and everyone in it; the commit at hand is what is being reviewed.
+        let commits: Vec<Commit> = match since {
+            Some(_) => entries.into_iter().map(|entry| entry.commit).collect(),
+            None => vec![commit.clone()],
+        };
+        Ok(Release {
+            id: ReleaseId::mint(&mut SystemSeed),
+            version,
+            commit: commit.clone(),
+            artifact,
+            authors: people(&commits),
+            changelog: commits.iter().map(|commit| commit.subject.clone()).take(CHANGELOG_SUBJECTS).collect(),
+            run: ran.id.clone(),
+            provenance,
+        })
+    }
+}
+
+struct Signed {
+    bytes: Vec<u8>,
+    key: String,
+}
+
+/// Between two tags several releases may be made; each gets a number of its own, raised as its commits ask.
+fn distinct(computed: Version, previous: Option<&Release>, bump: Option<repo::version::Bump>) -> String {
+    let before = previous.and_then(|release| Version::parse(&release.version).ok());
+    match before {
+        Some(before) if computed <= before => {
+            repo::version::raise(&before, bump.unwrap_or(repo::version::Bump::Patch)).to_string()
+        }
+        _ => computed.to_string(),
+    }
+}
+
+fn people(commits: &[Commit]) -> Vec<Person> {
+    let mut people: Vec<Person> = commits
+        .iter()
+        .flat_map(|commit| {
+            std::iter::once(&commit.author)
+                .chain(std::iter::once(&commit.committer))
+                .chain(&commit.co_authors)
+        })
+        .cloned()
+        .collect();
+    people.sort();
+    people.dedup_by(|one, other| one.is(&other.email));
+    people
+}
+
+fn blobs(project: &Project) -> Result<Blobs, Vec<Problem>> {
+    Blobs::open(&project.layout.blobs()).map_err(|error| vec![error.problem()])
+}
+
+/// The files that the service's artifact globs match, relative to its folder.
+fn artifact_files(root: &Utf8Path, service: &manifest::Service) -> Result<Vec<Utf8PathBuf>, Vec<Problem>> {
+    let files = files(root, &service.artifact)?;
+    if files.is_empty() {
+        let message = format!(
+            "no file matches the artifact of service {}: {}",
+            service.name,
+            service.artifact.join(", ")
+        );
+        return Err(vec![
+            Problem::new(Code::ArtifactUnpackable, message)
+                .hint("does a task build these files? see: trimtab run"),
+        ]);
+    }
+    Ok(files)
+}
+
+fn files(root: &Utf8Path, globs: &[String]) -> Result<Vec<Utf8PathBuf>, Vec<Problem>> {
+    let mut set = globset::GlobSetBuilder::new();
+    for glob in globs {
+        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
+        let problem = |error: globset::Error| vec![Problem::new(Code::ArtifactUnpackable, error.to_string())];
+        set.add(glob.map_err(problem)?);
+    }
+    let problem = |error: &dyn std::error::Error| {
+        vec![Problem::new(Code::ArtifactUnpackable, format!("{root} can't be read")).because(error)]
+    };
+    let set = set.build().map_err(|error| problem(&error))?;
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in folder.read_dir_utf8().map_err(|error| problem(&error))? {
+            let entry = entry.map_err(|error| problem(&error))?;
+            let kind = entry.file_type().map_err(|error| problem(&error))?;
+            let path = entry.path();
+            // Build results are usually ignored by git, so .gitignore has no say here; what git and we keep has none either.
+            if kind.is_dir() && !matches!(entry.file_name(), ".git" | delivery::layout::STATE_DIRECTORY) {
+                pending.push(path.to_owned());
+            } else if let Ok(relative) = path.strip_prefix(root)
+                && !kind.is_dir()
+                && set.is_match(relative)
+            {
+                found.push(relative.to_owned());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Checks a release's provenance against the artifact, the commit and the key.
+pub(crate) fn verify(project: &Project, release: &Release) -> Result<(), Vec<Problem>> {
+    let one = |problem: Problem| vec![problem];
+    let blobs = blobs(project)?;
+    let list = artifact::load(&release.artifact.digest, &blobs).map_err(|error| one(error.problem()))?;
+    let envelope = blobs.document(&release.provenance).map_err(|error| one(error.problem()))?;
+    let key = SigningKey::open(&project.layout.signing_key()).map_err(|error| one(error.problem()))?;
+    let expected = Expected {
+        digest: list.digest(),
+        commit: release.commit.id.clone(),
+        service: release.artifact.service.clone(),
+    };
+    attest::verify(&envelope, std::slice::from_ref(key.public()), &expected)
+        .map_err(|error| one(error.problem()))?;
+    Ok(())
+}
