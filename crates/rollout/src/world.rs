@@ -2,6 +2,7 @@
 //!
 //! Invariant: a world that can't be reached answers with an error and has no opinion; it never invents data.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use delivery::effect::{Command, Effect, Outcome};
@@ -55,22 +56,29 @@ pub type Verify = Box<dyn Fn(&Effect) -> Result<(), String> + Send>;
 pub struct Host {
     config: EdgeConfig,
     program: Vec<String>,
+    variables: BTreeMap<String, String>,
     verify: Verify,
     edge: Option<Edge>,
 }
 
 impl Host {
-    /// `program` starts an edge process when `--config FILE` is added to it. `verify` is asked before anything is started
+    /// `program` starts an edge process when `--config FILE` is added to it. `variables` are handed to what is started, and
+    /// kept nowhere. `verify` is asked before anything is started
     /// or promoted: it checks provenance and the artifact's digest.
-    pub fn new(config: EdgeConfig, program: Vec<String>, verify: Verify) -> Self {
-        Self { config, program, verify, edge: None }
+    pub fn new(
+        config: EdgeConfig,
+        program: Vec<String>,
+        variables: BTreeMap<String, String>,
+        verify: Verify,
+    ) -> Self {
+        Self { config, program, variables, verify, edge: None }
     }
 
     /// The edge's client, connected.
     pub async fn edge(&mut self) -> Result<&Edge, platform::edge::Error> {
         let edge = match self.edge.take() {
             Some(edge) => edge,
-            None => Edge::ensure(&self.config, &self.program).await?,
+            None => Edge::ensure(&self.config, &self.program).await?.with_variables(self.variables.clone()),
         };
         Ok(self.edge.insert(edge))
     }

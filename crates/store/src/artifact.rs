@@ -242,6 +242,14 @@ pub fn load(digest: &Digest, blobs: &Blobs) -> Result<FileList, ArtifactError> {
         .ok_or_else(|| ArtifactError::List { digest: digest.clone() })
 }
 
+/// Reads every stored file of the artifact and checks it against the list, without unpacking anything.
+pub fn verify(list: &FileList, blobs: &Blobs) -> Result<(), ArtifactError> {
+    for entry in &list.entries {
+        blobs.require_whole(Key::of_digest(&entry.sha256)?, entry.size)?;
+    }
+    Ok(())
+}
+
 /// Makes the directory hold exactly the artifact. Nothing is done when it does already; else it is built beside and
 /// renamed into place, so that the directory never holds a part of it.
 pub fn unpack(list: &FileList, blobs: &Blobs, to: &Utf8Path) -> Result<(), ArtifactError> {

@@ -404,6 +404,11 @@ impl Blobs {
         }
     }
 
+    /// An error unless the blob is stored and undamaged.
+    pub(crate) fn require_whole(&self, key: Key, size: u64) -> Result<(), BlobError> {
+        if self.is_whole(key, size) { Ok(()) } else { Err(key.damaged()) }
+    }
+
     /// Whether the blob is stored and undamaged.
     fn is_whole(&self, key: Key, size: u64) -> bool {
         let Ok((mut file, path)) = self.open_in(key) else { return false };

@@ -12,9 +12,18 @@ use store::artifact::{self, ArtifactError};
 use crate::environment;
 use crate::project::Project;
 
-/// The configuration of one service's edge in one environment.
+/// The configuration of one service's edge in one environment. The first service listens on the environment's address, the
+/// second one port above it, and so on; port 0 takes a free one for each.
 pub(crate) fn config(project: &Project, service: &ServiceName, environment: &Environment) -> EdgeConfig {
-    named(project, service, &environment.name, environment.listen.clone())
+    let place = project.manifest.services.iter().position(|other| other.name == *service).unwrap_or(0) as u16;
+    let listen = match environment.listen.rsplit_once(':') {
+        Some((host, port)) => match port.parse::<u16>() {
+            Ok(port) if port > 0 => format!("{host}:{}", port.saturating_add(place)),
+            _ => environment.listen.clone(),
+        },
+        None => environment.listen.clone(),
+    };
+    named(project, service, &environment.name, listen)
 }
 
 fn named(
@@ -52,7 +61,9 @@ pub(crate) fn all(project: &Project) -> Vec<EdgeConfig> {
 pub(crate) fn host(project: &Project, service: &ServiceName, environment: &Environment) -> Host {
     let program = vec![environment::program(), "edge".into()];
     let verifier = Verifier { layout: project.layout.clone() };
-    Host::new(config(project, service, environment), program, Box::new(move |effect| verifier.check(effect)))
+    let passed = project.manifest.services.iter().filter(|other| other.name == *service).flat_map(|other| &other.pass);
+    let variables = passed.filter_map(|name| Some((name.clone(), environment::variable(name)?))).collect();
+    Host::new(config(project, service, environment), program, variables, Box::new(move |effect| verifier.check(effect)))
 }
 
 /// Puts what was signed where it is to run, and refuses anything else.

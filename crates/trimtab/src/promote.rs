@@ -119,6 +119,10 @@ impl Controller<'_> {
             self.refuse_taken_back(release, environment)?;
         }
         self.verify(release)?;
+        self.check_blockers(release, environment)?;
+        // A platform that can't be had is said before a rollout begins, not after.
+        let mut world = edges::host(self.project, &service, environment);
+        world.edge().await.map_err(|error| vec![error.problem()])?;
         let plan = loop {
             if let Some(plan) = self.plan(release, environment, None).await? {
                 break plan;
@@ -193,6 +197,17 @@ impl Controller<'_> {
             Problem::new(Code::RolledBack, message)
                 .hint("mend it and commit, or try the same release again: trimtab ship --again"),
         ])
+    }
+
+    /// What keeps the release out, as problems.
+    fn check_blockers(&self, release: &Release, environment: &Environment) -> Result<(), Vec<Problem>> {
+        let (environments, policy) = (&self.project.manifest.environments, manifest::policy_digest(environment));
+        let (state, now) = (self.follower.state(), self.clock.now());
+        let blockers = promotion::blockers(state, release, environment, environments, &policy, now);
+        if blockers.is_empty() {
+            return Ok(());
+        }
+        Err(blockers.iter().map(|blocker| blocker.problem(release, &environment.name)).collect())
     }
 
     /// Provenance and contents, checked again before every promotion.

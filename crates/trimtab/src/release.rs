@@ -213,9 +213,18 @@ fn files(root: &Utf8Path, globs: &[String]) -> Result<Vec<Utf8PathBuf>, Vec<Prob
 /// Checks a release's provenance against the artifact, the commit and the key.
 pub(crate) fn verify(project: &Project, release: &Release) -> Result<(), Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
+    let name = format!("{} {}", release.artifact.service, release.version);
+    let again = "somebody or something changed it after it was signed; find out what, then ship the commit again";
+    let changed = |code: Code, what: &str, error: &dyn std::error::Error| {
+        one(Problem::new(code, format!("the {what} of {name} is not what was signed")).because(error).hint(again))
+    };
     let blobs = blobs(project)?;
-    let list = artifact::load(&release.artifact.digest, &blobs).map_err(|error| one(error.problem()))?;
-    let envelope = blobs.document(&release.provenance).map_err(|error| one(error.problem()))?;
+    let list = artifact::load(&release.artifact.digest, &blobs)
+        .and_then(|list| artifact::verify(&list, &blobs).map(|()| list))
+        .map_err(|error| changed(Code::ArtifactChanged, "artifact", &error))?;
+    let envelope = blobs
+        .document(&release.provenance)
+        .map_err(|error| changed(Code::SignatureInvalid, "provenance", &error))?;
     let key = SigningKey::open(&project.layout.signing_key()).map_err(|error| one(error.problem()))?;
     let expected = Expected {
         digest: list.digest(),

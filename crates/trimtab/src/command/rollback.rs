@@ -6,10 +6,13 @@ use delivery::code::Code;
 use delivery::environment::Environment;
 use delivery::exit::Exit;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
+use delivery::traffic::Weight;
 use delivery::{Problem, RolloutId};
+use platform::edge::Edge;
 use serde::Serialize;
 
 use crate::cli::Global;
+use crate::edges;
 use crate::environment as process;
 use crate::output::Output;
 use crate::project::{self, Project};
@@ -50,7 +53,10 @@ struct RolledBack {
 
 pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
     let project = Project::open(global)?;
-    let follower = project.follower()?;
+    let follower = match project.follower() {
+        Ok(follower) => follower,
+        Err(problems) => return lower(args, &project, problems, output).await,
+    };
     let actor = project.actor(args.identity.as_deref())?;
     let clock = project::clock(&follower);
     let mut controller = Controller {
@@ -128,7 +134,9 @@ async fn take_back(
     }
     let cause = RollbackCause::Requested { by: controller.actor.to_string(), reason: args.reason.clone() };
     let events = rollout::driver::withdrawal(&controller.follower.state().rollouts[id], cause);
-    controller.record(events).await?;
+    if let Err(problems) = controller.record(events).await {
+        return lower(args, controller.project, problems, output).await;
+    }
     let outcome = loop {
         controller.tell()?;
         if let Some(outcome) = controller.follower.state().rollouts[id].outcome {
@@ -153,6 +161,30 @@ async fn take_back(
             ])
         }
     }
+}
+
+/// The kill switch: with a ledger that can't be written, the traffic is taken from the canary all the same. That can only
+/// lower risk; whoever controls the rollout finds its grant gone and records why.
+async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: &Output) -> super::Result {
+    let mut lowered = Vec::new();
+    for config in edges::all(project) {
+        let meant = args.environment.as_ref().is_none_or(|name| config.environment.as_str() == name)
+            && args.service.as_ref().is_none_or(|name| config.service.as_str() == name);
+        let Ok(edge) = Edge::connect(&config).await else { continue };
+        if !meant || args.dry_run {
+            continue;
+        }
+        let change = edge.lower(Weight::ZERO).await.map_err(|error| vec![error.problem()])?;
+        if change.from > change.to {
+            lowered.push(format!("{} in {}: {} → {}", config.service, config.environment, change.from, change.to));
+        }
+    }
+    if lowered.is_empty() {
+        return Err(problems);
+    }
+    output.problems(&problems);
+    lowered.iter().for_each(|line| output.line(format!("{line}, without a record; free the ledger, then run: trimtab ship")));
+    Ok(Exit::Success)
 }
 
 async fn revert(args: &Args, controller: &mut Controller<'_>, output: &Output) -> super::Result {
