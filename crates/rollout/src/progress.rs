@@ -144,7 +144,7 @@ impl Rollout {
                 self.holder = Some(holder.clone());
             }
             Event::EffectRequested { command } if command.sequence == self.sequence + 1 => {
-                self.request(command)
+                self.request(command);
             }
             Event::EffectFinished { sequence, outcome, .. } if *sequence == self.sequence => {
                 if let Some(command) = self.pending.take() {
@@ -188,22 +188,22 @@ impl Rollout {
 
     fn settle(&mut self, command: Command, outcome: &Outcome, at: Timestamp) {
         match outcome {
-            Outcome::Applied { .. } => self.applied(command.effect, at),
+            Outcome::Applied { .. } => self.applied(&command.effect, at),
             Outcome::Refused { detail } => self.refused(&command.effect, detail, at),
             // The controller that was fenced stops; the newer one sends the command again under its own epoch.
             Outcome::Fenced { .. } => self.pending = Some(command),
         }
     }
 
-    fn applied(&mut self, effect: Effect, at: Timestamp) {
+    fn applied(&mut self, effect: &Effect, at: Timestamp) {
         match effect {
             Effect::Start { .. } => {
                 self.started = true;
                 self.milestones.ready = Some(at);
             }
             Effect::SetWeight { weight, .. } => {
-                self.weight = weight;
-                if weight == Weight::ZERO {
+                self.weight = *weight;
+                if *weight == Weight::ZERO {
                     self.milestones.withdrawn = Some(at);
                 } else {
                     self.position = Some(Position { step: self.begun.len(), since: at, resumed: false });

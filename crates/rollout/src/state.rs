@@ -159,7 +159,7 @@ impl State {
                     digest: digest.clone(),
                     environment: environment.clone(),
                     policy: policy.clone(),
-                })
+                });
             }
             event => self.apply_rollout(event, at),
         }

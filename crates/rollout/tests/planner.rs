@@ -1,6 +1,8 @@
 //! The planner's promises, checked over many random histories: a toy world answers its effects, and a crash may come
 //! between any two records.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use delivery::clock::CountingSeed;
 use delivery::effect::{Command, Effect, Outcome, Readiness, RevisionSpec};
 use delivery::environment::{ApprovalRule, Environment};
@@ -177,10 +179,10 @@ impl Bench {
         match planner::next(self.rollout(), self.now) {
             Next::Done(outcome) => return Some(outcome),
             Next::Finish(outcome) => {
-                self.record(Event::RolloutFinished { rollout: self.id.clone(), outcome })
+                self.record(Event::RolloutFinished { rollout: self.id.clone(), outcome });
             }
             Next::Withdraw(cause) => {
-                self.record(Event::RollbackRequested { rollout: self.id.clone(), cause })
+                self.record(Event::RollbackRequested { rollout: self.id.clone(), cause });
             }
             Next::Wait(until) => self.now = until.max(self.now),
             Next::Look => self.look(luck),

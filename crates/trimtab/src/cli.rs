@@ -67,7 +67,7 @@ pub(crate) enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.format);
-    let exit = match dispatch(&cli, &output) {
+    let exit = match dispatch(&cli, output) {
         Ok(exit) => exit,
         Err(problems) => {
             output.problems(&problems);
@@ -77,7 +77,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn dispatch(cli: &Cli, output: &Output) -> command::Result {
+fn dispatch(cli: &Cli, output: Output) -> command::Result {
     let global = &cli.global;
     match &cli.command {
         Command::Explain(args) => command::explain::run(args, output),

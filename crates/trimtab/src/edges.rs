@@ -61,9 +61,15 @@ pub(crate) fn all(project: &Project) -> Vec<EdgeConfig> {
 pub(crate) fn host(project: &Project, service: &ServiceName, environment: &Environment) -> Host {
     let program = vec![environment::program(), "edge".into()];
     let verifier = Verifier { layout: project.layout.clone() };
-    let passed = project.manifest.services.iter().filter(|other| other.name == *service).flat_map(|other| &other.pass);
+    let passed =
+        project.manifest.services.iter().filter(|other| other.name == *service).flat_map(|other| &other.pass);
     let variables = passed.filter_map(|name| Some((name.clone(), environment::variable(name)?))).collect();
-    Host::new(config(project, service, environment), program, variables, Box::new(move |effect| verifier.check(effect)))
+    Host::new(
+        config(project, service, environment),
+        program,
+        variables,
+        Box::new(move |effect| verifier.check(effect)),
+    )
 }
 
 /// Puts what was signed where it is to run, and refuses anything else.

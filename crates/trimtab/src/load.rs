@@ -53,7 +53,6 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts sending `rate` requests a second to the address. A rate of 0 pauses.
-    #[expect(clippy::disallowed_methods, reason = "the load is a task of its own; it ends with its handle")]
     pub(crate) fn start(url: http::Uri, rate: f64) -> Self {
         let latency_us =
             Histogram::new(3).unwrap_or_else(|_| unreachable!("3 significant digits are allowed"));
@@ -115,7 +114,6 @@ async fn send(url: http::Uri, mut rates: watch::Receiver<f64>, tally: Arc<Mutex<
             continue;
         };
         let (client, url, tally) = (client.clone(), url.clone(), Arc::clone(&tally));
-        #[expect(clippy::disallowed_methods, reason = "bounded by the semaphore and the time-out")]
         tokio::spawn(async move {
             let answer = tokio::time::timeout(TIMEOUT, exchange(client, url)).await;
             let failed = !matches!(answer, Ok(Some(status)) if !status.is_server_error());

@@ -48,26 +48,26 @@ impl Output {
         Self { format }
     }
 
-    pub(crate) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(self) -> bool {
         self.format == Format::Json
     }
 
     /// A line of data for people; nothing with `--format json`.
-    pub(crate) fn line(&self, text: impl AsRef<str>) {
+    pub(crate) fn line(self, text: impl AsRef<str>) {
         if !self.is_json() {
             let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
         }
     }
 
     /// A line of talk for people; nothing with `--format json`.
-    pub(crate) fn talk(&self, text: impl AsRef<str>) {
+    pub(crate) fn talk(self, text: impl AsRef<str>) {
         if !self.is_json() {
             let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
         }
     }
 
     /// Data for programs, as one line; nothing without `--format json`.
-    pub(crate) fn json(&self, value: &impl Serialize) {
+    pub(crate) fn json(self, value: &impl Serialize) {
         if self.is_json()
             && let Ok(text) = serde_json::to_string(value)
         {
@@ -81,7 +81,7 @@ impl Output {
     }
 
     /// Problems: on standard error for people, on standard output for programs.
-    pub(crate) fn problems(&self, problems: &[Problem]) {
+    pub(crate) fn problems(self, problems: &[Problem]) {
         if self.is_json() {
             self.json(&ProblemsWire { problems: problems.iter().map(wire).collect() });
             return;

@@ -101,13 +101,11 @@ impl Project {
 
     /// Who acts: the identity given on the command line, or git's.
     pub(crate) fn actor(&self, named: Option<&str>) -> Result<Actor, Vec<Problem>> {
-        match named {
-            Some(email) => Ok(Actor::Human(email.to_owned())),
-            None => {
-                let person = self.repository()?.identity().map_err(|error| vec![error.problem()])?;
-                Ok(Actor::Human(person.email))
-            }
+        if let Some(email) = named {
+            return Ok(Actor::Human(email.to_owned()));
         }
+        let person = self.repository()?.identity().map_err(|error| vec![error.problem()])?;
+        Ok(Actor::Human(person.email))
     }
 
     /// The environment of this name.
@@ -156,6 +154,7 @@ pub(crate) fn clock(follower: &Follower) -> SteadyClock {
 }
 
 /// A store's error as problems.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 pub(crate) fn problems(error: store::Error) -> Vec<Problem> {
     vec![error.problem()]
 }
@@ -168,12 +167,10 @@ pub(crate) fn unknown<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Problem {
     let problem = Problem::new(code, message);
-    match text::nearest(name, known.clone()) {
-        Some(near) => problem.hint(format!("did you mean {near}?")),
-        None => {
-            let all: Vec<&str> = known.collect();
-            let list = if all.is_empty() { "none is defined in trimtab.toml".into() } else { all.join(", ") };
-            problem.hint(format!("known: {list}"))
-        }
+    if let Some(near) = text::nearest(name, known.clone()) {
+        return problem.hint(format!("did you mean {near}?"));
     }
+    let all: Vec<&str> = known.collect();
+    let list = if all.is_empty() { "none is defined in trimtab.toml".into() } else { all.join(", ") };
+    problem.hint(format!("known: {list}"))
 }

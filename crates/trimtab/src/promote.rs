@@ -96,7 +96,9 @@ impl Controller<'_> {
                 )
                 .hint("watch it with: trimtab status; take it back with: trimtab rollback"),
             ],
-            error => vec![Problem::new(Code::StoreUnavailable, "the lease can't be taken").because(&error)],
+            error @ LeaseError::Io(_) => {
+                vec![Problem::new(Code::StoreUnavailable, "the lease can't be taken").because(&error)]
+            }
         })
     }
 
@@ -201,7 +203,8 @@ impl Controller<'_> {
 
     /// What keeps the release out, as problems.
     fn check_blockers(&self, release: &Release, environment: &Environment) -> Result<(), Vec<Problem>> {
-        let (environments, policy) = (&self.project.manifest.environments, manifest::policy_digest(environment));
+        let (environments, policy) =
+            (&self.project.manifest.environments, manifest::policy_digest(environment));
         let (state, now) = (self.follower.state(), self.clock.now());
         let blockers = promotion::blockers(state, release, environment, environments, &policy, now);
         if blockers.is_empty() {
@@ -321,7 +324,6 @@ fn drive_problem(error: DriveError) -> Problem {
 /// Ctrl-C: once takes the release back and ends, twice ends at once (the splitter's grant then takes it back).
 pub(crate) fn interrupts(by: String, cancel: Option<pipeline::CancelHandle>) -> watch::Receiver<Wish> {
     let (sender, receiver) = watch::channel(Wish::Continue);
-    #[expect(clippy::disallowed_methods, reason = "lives as long as the process")]
     tokio::spawn(async move {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
         let mut count = 0_u8;

@@ -107,7 +107,7 @@ impl Controller<'_> {
         let history = repo::History { after: since.clone(), paths, ..repo::History::default() };
         let entries = repository.entries(&history).map_err(problem)?;
         let bump = entries.iter().map(|entry| repo::version::bump(&entry.message)).max();
-        let version = distinct(next.version, previous, bump);
+        let version = distinct(&next.version, previous, bump);
         // A first release holds all of history, and everyone in it; the commit at hand is what is being reviewed.
         let commits: Vec<Commit> = match since {
             Some(_) => entries.into_iter().map(|entry| entry.commit).collect(),
@@ -132,10 +132,10 @@ struct Signed {
 }
 
 /// Between two tags several releases may be made; each gets a number of its own, raised as its commits ask.
-fn distinct(computed: Version, previous: Option<&Release>, bump: Option<repo::version::Bump>) -> String {
+fn distinct(computed: &Version, previous: Option<&Release>, bump: Option<repo::version::Bump>) -> String {
     let before = previous.and_then(|release| Version::parse(&release.version).ok());
     match before {
-        Some(before) if computed <= before => {
+        Some(before) if *computed <= before => {
             repo::version::raise(&before, bump.unwrap_or(repo::version::Bump::Patch)).to_string()
         }
         _ => computed.to_string(),
@@ -214,9 +214,12 @@ fn files(root: &Utf8Path, globs: &[String]) -> Result<Vec<Utf8PathBuf>, Vec<Prob
 pub(crate) fn verify(project: &Project, release: &Release) -> Result<(), Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
     let name = format!("{} {}", release.artifact.service, release.version);
-    let again = "somebody or something changed it after it was signed; find out what, then ship the commit again";
+    let again =
+        "somebody or something changed it after it was signed; find out what, then ship the commit again";
     let changed = |code: Code, what: &str, error: &dyn std::error::Error| {
-        one(Problem::new(code, format!("the {what} of {name} is not what was signed")).because(error).hint(again))
+        one(Problem::new(code, format!("the {what} of {name} is not what was signed"))
+            .because(error)
+            .hint(again))
     };
     let blobs = blobs(project)?;
     let list = artifact::load(&release.artifact.digest, &blobs)

@@ -13,6 +13,8 @@
 //! git repository and commits it as dana@example.com. What lies in the case's `files/` is copied before that. Whatever a case leaves running is
 //! stopped with `trimtab down`; that nothing survives it is checked for every case.
 
+#![expect(clippy::disallowed_methods, reason = "a test harness starts processes and looks at the clock")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -81,7 +83,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?
+            copy(&entry.path(), &target)?;
         } else {
             std::fs::copy(entry.path(), target).map(|_| ())?;
         }

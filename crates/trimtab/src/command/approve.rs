@@ -40,12 +40,12 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Approved {
     version: u32,
-    approved: String,
+    what: String,
     environment: String,
     by: String,
 }
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let follower = project.follower()?;
     let actor = project.actor(args.identity.as_deref())?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super:
     let now = project::clock(&follower).now();
     follower.ledger().append(&actor, now, vec![event]).await.map_err(project::problems)?;
     output.line(format!("{actor} approved {approved} for {environment}"));
-    output.json(&Approved { version: 1, approved, environment, by: actor.to_string() });
+    output.json(&Approved { version: 1, what: approved, environment, by: actor.to_string() });
     Ok(Exit::Success)
 }
 

@@ -15,7 +15,8 @@ pub(crate) struct Args {
     shell: clap_complete::Shell,
 }
 
-pub(crate) fn run(args: &Args, _output: &Output) -> super::Result {
+#[expect(clippy::unnecessary_wraps, reason = "every command has the same shape")]
+pub(crate) fn run(args: &Args, _output: Output) -> super::Result {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::cli::Cli::command(), "trimtab", &mut script);
     Output::raw(&String::from_utf8_lossy(&script));

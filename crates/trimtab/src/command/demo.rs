@@ -60,7 +60,7 @@ struct DemoReport {
     records: u64,
 }
 
-pub(crate) async fn run(args: &Args, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let (folder, temporary) = folder(args)?;
     let shop = Shop::create(folder.clone()).map_err(|problem| vec![problem])?;
     let project = Project::at(shop.root().to_owned())?;
@@ -98,10 +98,10 @@ fn folder(args: &Args) -> Result<(Utf8PathBuf, bool), Vec<Problem>> {
 
 struct Stage<'a> {
     controller: Controller<'a>,
-    output: &'a Output,
+    output: Output,
 }
 
-async fn story(args: &Args, shop: &Shop, project: &Project, output: &Output) -> super::Result {
+async fn story(args: &Args, shop: &Shop, project: &Project, output: Output) -> super::Result {
     let follower = project.follower()?;
     let clock = project::clock(&follower);
     // The demo ends with its process; nobody asks it to take back in between.
@@ -111,7 +111,7 @@ async fn story(args: &Args, shop: &Shop, project: &Project, output: &Output) -> 
         clock: &clock,
         holder: environment::holder("demo"),
         actor: Actor::Human(AUTHOR.into()),
-        output: *output,
+        output,
         follower,
         wish,
     };
@@ -145,7 +145,7 @@ async fn story(args: &Args, shop: &Shop, project: &Project, output: &Output) -> 
     }
     let bad = stage.ship().await?;
     let report = load.report();
-    stage.epilogue(args, good, bad, &before_bad, report)?;
+    stage.epilogue(args, &good, &bad, &before_bad, report)?;
     if args.keep {
         stage.output.talk(format!("\nIt goes on until Ctrl-C. The dashboard: {}", dashboard.url()));
         std::future::pending::<()>().await;
@@ -225,8 +225,8 @@ impl Stage<'_> {
     fn epilogue(
         &mut self,
         args: &Args,
-        good: delivery::RolloutId,
-        bad: delivery::RolloutId,
+        good: &delivery::RolloutId,
+        bad: &delivery::RolloutId,
         before_bad: &LoadReport,
         load: LoadReport,
     ) -> Result<(), Vec<Problem>> {
@@ -234,7 +234,7 @@ impl Stage<'_> {
         self.heading("What happened");
         self.tell_why(bad.as_str());
         let state = self.controller.follower.state();
-        let (good, bad) = (&state.rollouts[&good], &state.rollouts[&bad]);
+        let (good, bad) = (&state.rollouts[good], &state.rollouts[bad]);
         let verification = self.controller.follower.ledger().verify().map_err(project::problems)?;
         let cause = bad.cause.as_ref().map(ToString::to_string).unwrap_or_default();
         let failures = load.failures - before_bad.failures;

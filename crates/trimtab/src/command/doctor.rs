@@ -48,7 +48,7 @@ fn bad(name: &'static str, problem: &Problem) -> Check {
     Check { name, ok: false, detail: problem.to_string(), fix: problem.hint.clone() }
 }
 
-pub(crate) fn run(_args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) fn run(_args: &Args, global: &Global, output: Output) -> super::Result {
     let folder = project::directory(global)?;
     let mut checks = repository(&folder);
     match Project::at(folder.clone()) {

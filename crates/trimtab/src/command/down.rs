@@ -29,7 +29,7 @@ struct Stopped {
     stopped: Vec<String>,
 }
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     if let Some(name) = &args.environment {
         project.environment(name)?;

@@ -24,7 +24,7 @@ struct Explanation {
     page: Option<&'static str>,
 }
 
-pub(crate) fn run(args: &Args, output: &Output) -> super::Result {
+pub(crate) fn run(args: &Args, output: Output) -> super::Result {
     let Some(text) = &args.code else {
         for code in Code::ALL {
             output.line(format!("{code}  {}", code.title()));

@@ -40,7 +40,7 @@ struct Recognised {
     because: String,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let folder = match &global.project {
         Some(folder) => folder.clone(),
         None => environment::current_directory().map_err(|error| {
@@ -99,7 +99,8 @@ fn difference(path: &Utf8Path, present: &str, proposed: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (present.lines().collect(), proposed.lines().collect());
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
-    old[head..old.len() - tail].iter().for_each(|line| text.push_str(&format!("-{line}\n")));
-    new[head..new.len() - tail].iter().for_each(|line| text.push_str(&format!("+{line}\n")));
+    let gone = old[head..old.len() - tail].iter().map(|line| format!("-{line}\n"));
+    let come = new[head..new.len() - tail].iter().map(|line| format!("+{line}\n"));
+    text.extend(gone.chain(come));
     text
 }

@@ -46,7 +46,7 @@ struct Shown {
     event: delivery::Event,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     if !project.layout.ledger().exists() {
         output.line("nothing was ever recorded here");
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, global: &Global, output: &Output) -> super::Resul
     }
 }
 
-fn verify(ledger: &Ledger, output: &Output) -> super::Result {
+fn verify(ledger: &Ledger, output: Output) -> super::Result {
     let verification = ledger.verify().map_err(project::problems)?;
     let verified = Verified {
         version: 1,
@@ -92,7 +92,7 @@ fn verify(ledger: &Ledger, output: &Output) -> super::Result {
     ])
 }
 
-fn show(ledger: &Ledger, mut after: u64, output: &Output) -> super::Result {
+fn show(ledger: &Ledger, mut after: u64, output: Output) -> super::Result {
     const PAGE: usize = 1_000;
     loop {
         let entries = ledger.read(after, PAGE).map_err(project::problems)?;

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     seconds: u64,
 }
 
-pub(crate) async fn run(args: &Args, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let loopback = matches!(args.url.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if !loopback || args.url.scheme_str() != Some("http") {
         let message = format!("{} is not an http address on this machine", args.url);

@@ -43,7 +43,7 @@ struct Dora<'a> {
     reports: &'a [DoraReport],
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let Report::Dora(args) = &args.report;
     let folder = project::directory(global)?;
     let repository = Repository::discover(&folder).map_err(|error| vec![error.problem()]);
@@ -80,7 +80,7 @@ fn from_record(
     let head = repository.and_then(|repository| repository.head().ok());
     let graph = repository
         .zip(head.as_ref())
-        .and_then(|(repository, head)| repository.graph(&[head.id.clone()]).ok());
+        .and_then(|(repository, head)| repository.graph(std::slice::from_ref(&head.id)).ok());
     let history = graph.as_ref().zip(head.as_ref().map(|head| &head.id));
     Ok(facts.reports(window, history))
 }
@@ -105,7 +105,7 @@ pub(crate) fn facts(ledger: &Ledger) -> Result<Facts, Vec<Problem>> {
 }
 
 /// A report as people read it.
-pub(crate) fn print(report: &DoraReport, output: &Output) {
+pub(crate) fn print(report: &DoraReport, output: Output) {
     let scope = &report.scope;
     let service = if scope.service.is_empty() { "the repository" } else { &scope.service };
     let source = match scope.source {

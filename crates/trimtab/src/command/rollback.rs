@@ -51,7 +51,7 @@ struct RolledBack {
     finished: bool,
 }
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let follower = match project.follower() {
         Ok(follower) => follower,
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super:
         clock: &clock,
         wish: promote::interrupts(actor.to_string(), None),
         holder: process::holder("rollback"),
-        output: *output,
+        output,
         follower,
         actor,
     };
@@ -122,7 +122,7 @@ async fn take_back(
     args: &Args,
     controller: &mut Controller<'_>,
     id: &RolloutId,
-    output: &Output,
+    output: Output,
 ) -> super::Result {
     let plan = controller.follower.state().rollouts[id].plan.clone();
     if args.dry_run {
@@ -165,7 +165,7 @@ async fn take_back(
 
 /// The kill switch: with a ledger that can't be written, the traffic is taken from the canary all the same. That can only
 /// lower risk; whoever controls the rollout finds its grant gone and records why.
-async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: &Output) -> super::Result {
+async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: Output) -> super::Result {
     let mut lowered = Vec::new();
     for config in edges::all(project) {
         let meant = args.environment.as_ref().is_none_or(|name| config.environment.as_str() == name)
@@ -176,18 +176,23 @@ async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: &
         }
         let change = edge.lower(Weight::ZERO).await.map_err(|error| vec![error.problem()])?;
         if change.from > change.to {
-            lowered.push(format!("{} in {}: {} → {}", config.service, config.environment, change.from, change.to));
+            lowered.push(format!(
+                "{} in {}: {} → {}",
+                config.service, config.environment, change.from, change.to
+            ));
         }
     }
     if lowered.is_empty() {
         return Err(problems);
     }
     output.problems(&problems);
-    lowered.iter().for_each(|line| output.line(format!("{line}, without a record; free the ledger, then run: trimtab ship")));
+    lowered.iter().for_each(|line| {
+        output.line(format!("{line}, without a record; free the ledger, then run: trimtab ship"));
+    });
     Ok(Exit::Success)
 }
 
-async fn revert(args: &Args, controller: &mut Controller<'_>, output: &Output) -> super::Result {
+async fn revert(args: &Args, controller: &mut Controller<'_>, output: Output) -> super::Result {
     let name = args.environment.as_deref().unwrap_or_default();
     let environment: Environment = controller.project.environment(name)?.clone();
     let mut reverted = None;

@@ -68,7 +68,7 @@ struct GateWire {
     reasons: Vec<String>,
 }
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let wanted = wanted(args, &project)?;
     // Tasks also run outside a repository, and before the first commit.
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super:
         clock: &clock,
         wish: promote::interrupts(actor.to_string(), Some(handle)),
         holder: environment::holder("run"),
-        output: *output,
+        output,
         follower,
         actor,
     };

@@ -11,7 +11,8 @@ use crate::output::Output;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-pub(crate) fn run(_args: &Args, _output: &Output) -> super::Result {
+#[expect(clippy::unnecessary_wraps, reason = "every command has the same shape")]
+pub(crate) fn run(_args: &Args, _output: Output) -> super::Result {
     let text = serde_json::to_string_pretty(&manifest::schema()).unwrap_or_default();
     Output::raw(&format!("{text}\n"));
     Ok(Exit::Success)

@@ -47,7 +47,7 @@ struct Served {
 /// The wait between two looks for rollouts without a controller.
 const PERIOD: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let running = start(&project, &args.listen).await?;
     output.talk(format!("The dashboard: {}", running.url()));
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super:
             vec![Problem::new(Code::PlatformUnavailable, "signals can't be heard").because(&error)]
         })?;
     tokio::select! {
-        result = reconcile(&project, &wish, *output) => result?,
+        result = reconcile(&project, &wish, output) => result?,
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }

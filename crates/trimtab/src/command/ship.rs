@@ -66,7 +66,7 @@ struct ShippedArrival {
     outcome: &'static str,
 }
 
-pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let (_, commit) = carry::commit(&project)?;
     if args.dry_run {
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: &Output) -> super:
         clock: &clock,
         wish: promote::interrupts(actor.to_string(), Some(handle)),
         holder: environment::holder("ship"),
-        output: *output,
+        output,
         follower,
         actor,
     };
@@ -177,7 +177,7 @@ fn dry_run(
     args: &Args,
     project: &Project,
     commit: &delivery::change::Commit,
-    output: &Output,
+    output: Output,
 ) -> super::Result {
     let plan = carry::plan(project, &[])?;
     output.line(format!("would carry {} {:?}", commit.id.short(), commit.subject));

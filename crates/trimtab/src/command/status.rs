@@ -64,7 +64,7 @@ struct Run {
     outcome: Option<delivery::event::TaskOutcome>,
 }
 
-pub(crate) async fn run(_args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) async fn run(_args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let follower = project.reader()?;
     let empty = State::default();
@@ -135,7 +135,7 @@ fn status(project: &Project, state: &State) -> Status {
     }
 }
 
-fn print(status: &Status, output: &Output) {
+fn print(status: &Status, output: Output) {
     if status.slots.is_empty() {
         output.line("no service has an environment; trimtab.toml defines none");
     }

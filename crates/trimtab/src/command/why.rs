@@ -35,7 +35,7 @@ struct Answer {
     actions: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: &Output) -> super::Result {
+pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let follower = project.reader()?;
     let empty = State::default();
@@ -90,7 +90,7 @@ fn check_known(thing: &str, state: &State, project: &Project) -> Result<(), Vec<
     )])
 }
 
-fn print(answers: &[Why], thing: Option<&str>, state: &State, output: &Output) {
+fn print(answers: &[Why], thing: Option<&str>, state: &State, output: Output) {
     if answers.is_empty() {
         match thing {
             Some(thing) => output.line(format!("{thing}: nothing keeps it waiting")),
