@@ -122,9 +122,18 @@ impl Author {
         let run = RunId::mint(&mut self.numbers);
         let commit = CommitId::new(Digest::of(subject.as_bytes()).as_str()[..40].to_owned())?;
         let tasks = vec![TaskName::new("check")?, TaskName::new("test")?];
-        self.machine(Event::RunStarted { run: run.clone(), commit: Some(commit.clone()), dirty: false, tasks })?;
+        self.machine(Event::RunStarted {
+            run: run.clone(),
+            commit: Some(commit.clone()),
+            dirty: false,
+            tasks,
+        })?;
         self.pass(8_400);
-        self.machine(Event::RunFinished { run: run.clone(), outcome: TaskOutcome::Success, duration_ms: 8_400 })?;
+        self.machine(Event::RunFinished {
+            run: run.clone(),
+            outcome: TaskOutcome::Success,
+            duration_ms: 8_400,
+        })?;
         let release = Release {
             id: ReleaseId::mint(&mut self.numbers),
             version: version.into(),
@@ -234,7 +243,8 @@ impl Author {
         for _ in 0..requests {
             let to_canary = self.numbers.chance(share.share());
             let failed = self.numbers.chance(if to_canary { errors } else { 0.002 });
-            let micros = 3_000 + self.numbers.next() % 9_000 + if self.numbers.chance(0.02) { 40_000 } else { 0 };
+            let micros =
+                3_000 + self.numbers.next() % 9_000 + if self.numbers.chance(0.02) { 40_000 } else { 0 };
             let arm = if to_canary { &mut self.canary } else { &mut self.stable };
             arm.requests += 1;
             arm.errors += u64::from(failed);
@@ -250,8 +260,12 @@ impl Author {
         let rollout = self.rollout(id)?;
         let evidence = Watch::over(rollout).judge(Some(&sample), self.at);
         let step = rollout.position.map_or(0, |position| position.step as u32);
-        let event =
-            Event::RolloutJudged { rollout: id.clone(), step, sample: Some(sample), evidence: evidence.clone() };
+        let event = Event::RolloutJudged {
+            rollout: id.clone(),
+            step,
+            sample: Some(sample),
+            evidence: evidence.clone(),
+        };
         self.machine(event)?;
         Ok(evidence)
     }
@@ -300,7 +314,12 @@ impl Stage {
 }
 
 impl Operations for Stage {
-    fn rollback(&self, actor: Actor, rollout: RolloutId, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
+    fn rollback(
+        &self,
+        actor: Actor,
+        rollout: RolloutId,
+        reason: String,
+    ) -> BoxFuture<'_, Result<(), Problem>> {
         let cause = RollbackCause::Requested { by: actor.to_string(), reason };
         async move { self.record(&actor, Event::RollbackRequested { rollout, cause }).await }.boxed()
     }
@@ -358,7 +377,8 @@ fn story(author: &mut Author, staging: &Environment, production: &Environment) -
         author.complete(&id)?;
         author.pass(3_600_000 * 5);
     }
-    let bad = author.release("shop", "1.4.0", "perf: start adding up with the first price <b>&\"quoted\"</b>")?;
+    let bad =
+        author.release("shop", "1.4.0", "perf: start adding up with the first price <b>&\"quoted\"</b>")?;
     let id = author.begin(&bad, staging)?;
     author.complete(&id)?;
     author.approve(&bad, production)?;
@@ -391,7 +411,7 @@ fn story(author: &mut Author, staging: &Environment, production: &Environment) -
     author.complete(&id)?;
     let id = author.begin(&good, production)?;
     author.canary = ArmTotals::zero();
-    author.weigh(&id, 5.0)?;
+    author.weigh(&id, 10.0)?;
     for _ in 0..30 {
         author.look(&id, 0.002, 60)?;
     }
@@ -410,10 +430,10 @@ async fn main() -> Result<(), Failure> {
     let ledger = Ledger::open(&path.join("ledger.db"), Access::ReadWrite)?;
     let clock = Arc::new(SteadyClock::anchored(None));
     let staging = environment("staging", &[(100.0, 0)], 0)?;
-    let production = environment("production", &[(5.0, 10_000), (25.0, 30_000), (50.0, 30_000)], 1)?;
+    let production = environment("production", &[(10.0, 10_000), (25.0, 30_000), (50.0, 30_000)], 1)?;
     let mut author = Author {
         ledger: ledger.clone(),
-        at: clock.now().saturating_sub(Duration::from_secs(13 * 3_600 + 900))?,
+        at: clock.now().saturating_sub(Duration::from_secs(13 * 3_600 + 90))?,
         state: State::default(),
         numbers: Numbers(7),
         stable: ArmTotals::zero(),

@@ -16,7 +16,7 @@ use store::{Entry, Ledger};
 /// Records that are read at once.
 const READ_RECORDS: usize = 1_024;
 /// Events that the Now page tells.
-const NOTABLE_MAX: usize = 24;
+const NOTABLE_MAX: usize = 16;
 /// Events that a stream which fell behind gets without reading the ledger.
 const NOTICES_MAX: usize = 512;
 

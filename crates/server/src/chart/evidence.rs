@@ -4,7 +4,7 @@
 //! nothing is drawn apart, because less than no evidence is still no evidence.
 
 use super::frame::Frame;
-use super::{Figure, Story, both};
+use super::{Figure, Story, each};
 use crate::words;
 
 const LOG_10: f64 = std::f64::consts::LN_10;
@@ -23,7 +23,7 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
         .fold(harm_at.max(safe_at), f64::max)
         .min(harm_at.max(safe_at) * 2.5);
     let (low, high) = (-LOG_10, highest * 1.12 + 0.3);
-    let (narrow, wide) = both(|size| {
+    let drawings = each(|size| {
         let mut frame = Frame::new(size, 190.0, story.length(), (low, high));
         let mut power = -1;
         while f64::from(power) * LOG_10 <= high {
@@ -41,8 +41,7 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
         id: "evidence",
         title: "Evidence, as e-values",
         summary: summary(story, harm_at, safe_at),
-        narrow,
-        wide,
+        drawings,
         legend: vec![
             ("harm", "worse than stable, over the whole rollout"),
             ("safe", "within the margins, in this step"),

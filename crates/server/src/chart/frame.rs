@@ -12,9 +12,11 @@ pub(super) struct Size {
 
 impl Size {
     /// For a telephone.
-    pub(super) const NARROW: Self = Self { width: 340.0, height_factor: 1.0, ticks: 4.0 };
-    /// For a column of a desk's screen.
-    pub(super) const WIDE: Self = Self { width: 760.0, height_factor: 1.15, ticks: 8.0 };
+    pub(super) const NARROW: Self = Self { width: 320.0, height_factor: 1.0, ticks: 4.0 };
+    /// For a tablet.
+    pub(super) const MEDIUM: Self = Self { width: 700.0, height_factor: 1.1, ticks: 7.0 };
+    /// For a desk's screen.
+    pub(super) const WIDE: Self = Self { width: 1_110.0, height_factor: 1.2, ticks: 10.0 };
 }
 
 const LEFT: f64 = 44.0;
@@ -30,6 +32,8 @@ pub(super) struct Frame {
     y_min: f64,
     y_max: f64,
     body: String,
+    /// Drawn last, so that no line covers them.
+    labels: String,
 }
 
 impl Frame {
@@ -38,7 +42,15 @@ impl Frame {
         let x_max = if x_max.is_finite() { x_max.max(1.0) } else { 1.0 };
         let (y_min, y_max) = if y.0.is_finite() && y.1.is_finite() && y.1 > y.0 { y } else { (0.0, 1.0) };
         let height = (height * size.height_factor).round();
-        let mut frame = Self { width: size.width, height, x_max, y_min, y_max, body: String::new() };
+        let mut frame = Self {
+            width: size.width,
+            height,
+            x_max,
+            y_min,
+            y_max,
+            body: String::new(),
+            labels: String::new(),
+        };
         frame.time_axis(size.ticks);
         frame
     }
@@ -57,6 +69,10 @@ impl Frame {
     fn add(&mut self, arguments: std::fmt::Arguments<'_>) {
         // Writing to a String can't fail.
         let _ = self.body.write_fmt(arguments);
+    }
+
+    fn label(&mut self, arguments: std::fmt::Arguments<'_>) {
+        let _ = self.labels.write_fmt(arguments);
     }
 
     fn time_axis(&mut self, ticks: f64) {
@@ -94,14 +110,14 @@ impl Frame {
         ));
     }
 
-    /// A horizontal line that something is held against, with its name above the right end.
+    /// A horizontal line that something is held against, with its name above it, at the left: lines begin low.
     pub(super) fn threshold(&mut self, class: &str, value: f64, label: &str) {
         let (y, left, right) = (self.y(value), LEFT, self.width - RIGHT);
         self.add(format_args!(r#"<path class="threshold {class}" d="M{left:.1} {y:.1}H{right:.1}"/>"#));
-        let y = if y < TOP + 12.0 { y + 12.0 } else { y - 4.0 };
+        let (x, y) = (left + 6.0, if y < TOP + 12.0 { y + 12.0 } else { y - 4.0 });
         let label = escape(label);
-        self.add(format_args!(
-            r#"<text class="label {class}" x="{right:.1}" y="{y:.1}" text-anchor="end">{label}</text>"#
+        self.label(format_args!(
+            r#"<text class="label {class}" x="{x:.1}" y="{y:.1}" text-anchor="start">{label}</text>"#
         ));
     }
 
@@ -111,14 +127,20 @@ impl Frame {
         self.add(format_args!(r#"<path class="moment {class}" d="M{x:.1} {top:.1}V{base:.1}"/>"#));
         let end = x > self.width * 0.7;
         let (x, anchor) = if end { (x - 4.0, "end") } else { (x + 4.0, "start") };
-        let (y, label) = (TOP + 4.0, escape(label));
-        self.add(format_args!(
+        let (y, label) = (TOP + 10.0, escape(label));
+        self.label(format_args!(
             r#"<text class="label {class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{label}</text>"#
         ));
     }
 
-    /// A line through the points, with a dot at its end. Where a value isn't a number the line has a gap.
+    /// A line through the points, with a dot at its end.
     pub(super) fn line(&mut self, class: &str, points: &[(f64, f64)]) {
+        self.edge(class, points);
+        self.dot(class, points);
+    }
+
+    /// A line through the points. Where a value isn't a number the line has a gap.
+    pub(super) fn edge(&mut self, class: &str, points: &[(f64, f64)]) {
         let mut path = String::new();
         for run in points.split(|(_, y)| y.is_nan()) {
             for (index, (x, y)) in run.iter().enumerate() {
@@ -130,7 +152,6 @@ impl Frame {
             return;
         }
         self.add(format_args!(r#"<path class="line {class}" d="{path}"/>"#));
-        self.dot(class, points);
     }
 
     /// A line that keeps its value until the next point, down to the end of the axis, with the area below it.
@@ -174,9 +195,9 @@ impl Frame {
 
     /// The SVG. Its title and description are the figure's caption, so it is hidden from readers of text.
     pub(super) fn finish(self) -> String {
-        let Self { width, height, body, .. } = self;
+        let Self { width, height, body, labels, .. } = self;
         format!(
-            r#"<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true" focusable="false">{body}</svg>"#
+            r#"<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true" focusable="false">{body}{labels}</svg>"#
         )
     }
 }

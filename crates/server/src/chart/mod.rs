@@ -1,7 +1,7 @@
 //! Charts as SVG, drawn here so that pages need no script for them.
 //!
 //! No colours and no inline style: shapes carry classes, the style sheet gives them their looks in both themes, and the
-//! policy for content stays strict. Each chart is drawn twice, for narrow and wide pages, so that its text stays legible.
+//! policy for content stays strict. Each chart is drawn for three widths of page, so that its text stays legible.
 //! Invariant: whatever the numbers (NaN, infinite, one point, none), the SVG is well-formed and its coordinates finite.
 
 mod evidence;
@@ -40,10 +40,8 @@ pub(crate) struct Figure {
     pub(crate) title: &'static str,
     /// What is to be seen, for who can't see it and for who wonders.
     pub(crate) summary: String,
-    /// HTML.
-    pub(crate) narrow: String,
-    /// HTML.
-    pub(crate) wide: String,
+    /// HTML, for each width of page, with its class.
+    pub(crate) drawings: [(&'static str, String); 3],
     /// What the lines are: class and words.
     pub(crate) legend: Vec<(&'static str, &'static str)>,
 }
@@ -86,7 +84,8 @@ pub(crate) fn figures(story: &Story<'_>) -> Vec<Figure> {
     figures
 }
 
-/// Draws for both kinds of pages.
-fn both(draw: impl Fn(Size) -> String) -> (String, String) {
-    (draw(Size::NARROW), draw(Size::WIDE))
+/// Draws for all kinds of pages.
+fn each(draw: impl Fn(Size) -> String) -> [(&'static str, String); 3] {
+    [("narrow", Size::NARROW), ("medium", Size::MEDIUM), ("wide", Size::WIDE)]
+        .map(|(class, size)| (class, draw(size)))
 }

@@ -2,7 +2,7 @@
 //! all looks together.
 
 use super::frame::Frame;
-use super::{Figure, Story, both};
+use super::{Figure, Story, each};
 use crate::view::rollout::LookView;
 use crate::words;
 
@@ -20,15 +20,15 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
     let low: Vec<_> = band.iter().map(|(x, low, _)| (*x, *low)).collect();
     let high: Vec<_> = band.iter().map(|(x, _, high)| (*x, *high)).collect();
     let margin = position(Some(story.thresholds.error_ratio_margin), 0.0);
-    let (narrow, wide) = both(|size| {
+    let drawings = each(|size| {
         let mut frame = Frame::new(size, 150.0, story.length(), (-LIMIT, LIMIT));
         for (value, label) in [(-2.0, "÷ 100"), (-1.0, "÷ 10"), (0.0, "same"), (1.0, "× 10"), (2.0, "× 100")]
         {
             frame.grid(value, label);
         }
         frame.band("ratio", &band);
-        frame.line("ratio edge", &low);
-        frame.line("ratio edge", &high);
+        frame.edge("edge", &low);
+        frame.edge("edge", &high);
         let label = format!("harm above × {}", words::ratio(story.thresholds.error_ratio_margin));
         frame.threshold("margin", margin, &label);
         story.mark(&mut frame, false);
@@ -38,8 +38,7 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
         id: "ratio",
         title: "Canary’s error rate over stable’s",
         summary: summary(story.looks.last()),
-        narrow,
-        wide,
+        drawings,
         legend: vec![("ratio", "where the truth lies, at all looks together")],
     }
 }

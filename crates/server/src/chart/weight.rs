@@ -3,7 +3,7 @@
 use delivery::traffic::Weight;
 
 use super::frame::Frame;
-use super::{Figure, Story, both};
+use super::{Figure, Story, each};
 use crate::words;
 
 pub(super) fn figure(story: &Story<'_>) -> Figure {
@@ -12,7 +12,7 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
     let highest = points.iter().fold(0.0_f64, |highest, (_, y)| highest.max(*y));
     // Small canaries are drawn large: the axis ends at a round number above the highest weight.
     let top = [10.0, 25.0, 50.0, 100.0].into_iter().find(|top| highest <= *top).unwrap_or(100.0);
-    let (narrow, wide) = both(|size| {
+    let drawings = each(|size| {
         let mut frame = Frame::new(size, 110.0, story.length(), (0.0, top));
         for share in [0.0, 0.5, 1.0] {
             frame.grid(share * top, &format!("{} %", words::trimmed(share * top, 1)));
@@ -25,8 +25,7 @@ pub(super) fn figure(story: &Story<'_>) -> Figure {
         id: "weight",
         title: "Canary’s share of traffic",
         summary: summary(story),
-        narrow,
-        wide,
+        drawings,
         legend: Vec::new(),
     }
 }

@@ -369,6 +369,7 @@ impl RolloutDetail {
             weight: format!("{} %", words::trimmed(*percent, 2)),
             class: match (index + 1).cmp(&here) {
                 std::cmp::Ordering::Less => "past",
+                std::cmp::Ordering::Equal if self.rollout.cause.is_some() => "stopped",
                 std::cmp::Ordering::Equal if ended => "past",
                 std::cmp::Ordering::Equal => "here",
                 std::cmp::Ordering::Greater => "ahead",

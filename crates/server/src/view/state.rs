@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use delivery::environment::Environment;
+use delivery::evidence::Finding;
 use delivery::{Actor, Digest, EnvironmentName, ReleaseId, ServiceName, Timestamp};
 use rollout::promotion::{self, Blocker};
 use rollout::state::{Slot, State};
@@ -188,10 +189,12 @@ fn waiting_one(state: &State, around: &Around<'_>, why: Why) -> WaitingView {
     }
 }
 
-/// Whether a step's deadline has passed and its policy is to wait for a person.
+/// Whether a step's deadline has passed without evidence and its policy is to wait for a person.
 fn held(rollout: &rollout::progress::Rollout, now: Timestamp) -> bool {
     let Some((position, step)) = rollout.position.zip(rollout.step()) else { return false };
+    let finding = rollout.verdict().map(|look| look.evidence.finding);
     rollout.cause.is_none()
+        && matches!(finding, None | Some(Finding::Continue))
         && !rollout.promoted
         && step.analyse
         && !position.resumed

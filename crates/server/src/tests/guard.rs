@@ -1,0 +1,218 @@
+//! Who is let through, over all routes.
+
+use http::Method;
+
+use super::story::{self, exposed};
+use super::{TOKEN, World, at};
+use crate::guard::Policy;
+use crate::routes::table;
+
+/// The status that headers and a body are answered with.
+type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str);
+
+/// A route's address with something real in its places.
+fn address(path: &str) -> String {
+    let id =
+        if path.contains("releases") { story::release().to_string() } else { story::rollout().to_string() };
+    path.replace("{id}", &id).replace("{environment}", "production").replace("{name}", "app.css")
+}
+
+async fn world() -> World {
+    World::with(|ledger| {
+        let actor = delivery::Actor::Machine("test".into());
+        ledger.append_blocking(&actor, at(10), exposed()).unwrap();
+    })
+    .await
+}
+
+fn form(path: &str) -> bool {
+    !path.starts_with("/api/")
+}
+
+/// A body that the route takes, with the form's token where it is a form.
+fn body(path: &str, csrf: &str) -> (&'static str, String) {
+    match (form(path), path.contains("releases")) {
+        (true, _) => {
+            ("application/x-www-form-urlencoded", format!("csrf={csrf}&reason=because&comment=fine"))
+        }
+        (false, true) => ("application/json", r#"{"environment":"production","comment":"fine"}"#.into()),
+        (false, false) => ("application/json", r#"{"reason":"because"}"#.into()),
+    }
+}
+
+#[test]
+fn every_route_that_is_not_a_get_changes_something() {
+    let routes = table();
+    assert!(routes.len() >= 17, "{} routes", routes.len());
+    for route in &routes {
+        let expected = if route.method == Method::GET { Policy::Read } else { Policy::Change };
+        assert_eq!(route.policy, expected, "{} {}", route.method, route.path);
+    }
+    assert_eq!(routes.iter().filter(|route| route.policy == Policy::Change).count(), 4);
+}
+
+#[tokio::test]
+async fn whatever_changes_something_is_refused_without_credentials() {
+    let world = world().await;
+    let cookie = world.cookie().await;
+    let (origin, bearer) = (world.origin(), format!("Bearer {TOKEN}"));
+    let foreign_cookie = format!("{}0", &cookie[..cookie.len() - 1]);
+    let mut cells = 0;
+    for route in table().into_iter().filter(|route| route.policy == Policy::Change) {
+        let path = address(route.path);
+        let csrf = world.csrf(&path_of_form(&path), &cookie).await;
+        let (kind, good) = body(&path, &csrf);
+        let (_, wrong) = body(&path, &"0".repeat(csrf.len()));
+        let none = good.replace("csrf=", "other=");
+        let kind = ("content-type", kind);
+        let cases: &[Case<'_>] = &[
+            (401, &[kind], &good),
+            (401, &[kind, ("origin", &origin)], &good),
+            (401, &[kind, ("authorization", "Bearer ttb_wrong")], &good),
+            (401, &[kind, ("authorization", "Bearer ")], &good),
+            (401, &[kind, ("authorization", "Basic YTpi")], &good),
+            (401, &[kind, ("authorization", TOKEN)], &good),
+            // A wrong token is not made good by a session.
+            (401, &[kind, ("authorization", "Bearer x"), ("cookie", &cookie), ("origin", &origin)], &good),
+            (401, &[kind, ("cookie", &foreign_cookie), ("origin", &origin)], &good),
+            (401, &[kind, ("cookie", "trimtab-1=x"), ("origin", &origin)], &good),
+            (403, &[kind, ("cookie", &cookie)], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", "null")], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", "http://evil.example")], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", "https://127.0.0.1")], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", &origin), ("sec-fetch-site", "cross-site")], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", &origin), ("sec-fetch-site", "same-site")], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", &origin)], &wrong),
+            (403, &[kind, ("cookie", &cookie), ("origin", &origin)], &none),
+            (403, &[("content-type", "text/plain"), ("cookie", &cookie), ("origin", &origin)], &good),
+            (403, &[kind, ("authorization", &bearer), ("origin", "http://evil.example")], &good),
+            (421, &[kind, ("authorization", &bearer), ("host", "evil.example")], &good),
+        ];
+        for (status, headers, body) in cases {
+            let answer = world.send("POST", &path, headers, body).await;
+            assert_eq!(answer.status, *status, "{path} {headers:?} {body}\n{}", answer.body);
+            assert_eq!(answer.header("content-type"), "application/problem+json", "{path} {headers:?}");
+            assert_eq!(answer.json()["code"], "TRM-0905", "{path} {headers:?}");
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, 80);
+    assert_eq!(world.asked(), Vec::<String>::new(), "nothing may have been asked for");
+}
+
+/// The page whose form goes to the address; for the API any.
+fn path_of_form(path: &str) -> String {
+    if form(path) { path.to_owned() } else { format!("/rollouts/{}/rollback", story::rollout()) }
+}
+
+#[tokio::test]
+async fn whatever_changes_something_is_let_through_with_them() {
+    let world = world().await;
+    let cookie = world.cookie().await;
+    let (origin, bearer) = (world.origin(), format!("Bearer {TOKEN}"));
+    for route in table().into_iter().filter(|route| route.policy == Policy::Change) {
+        let path = address(route.path);
+        let csrf = world.csrf(&path_of_form(&path), &cookie).await;
+        let (kind, body) = body(&path, &csrf);
+        let kind = ("content-type", kind);
+        let expected = if form(&path) { 303 } else { 202 };
+        let answer = world.send("POST", &path, &[kind, ("authorization", &bearer)], &body).await;
+        assert_eq!(answer.status, expected, "{path}\n{}", answer.body);
+        if form(&path) {
+            let answer =
+                world.send("POST", &path, &[kind, ("cookie", &cookie), ("origin", &origin)], &body).await;
+            assert_eq!(answer.status, expected, "{path}\n{}", answer.body);
+        }
+    }
+    let asked = world.asked();
+    assert_eq!(asked.len(), 6);
+    assert!(asked.iter().all(|line| line.starts_with(r#"Human("ana@example.com")"#)), "{asked:?}");
+    assert!(asked.iter().any(|line| line.ends_with("rolls back ro-00000001: because")), "{asked:?}");
+    assert!(
+        asked.iter().any(|line| line.ends_with("approves rel-00000001 for production: fine")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn reading_needs_no_credentials_but_this_machines_name() {
+    let world = world().await;
+    let port = world.running.address().port();
+    for route in table().into_iter().filter(|route| route.policy == Policy::Read && route.path != "/events") {
+        let path = address(route.path);
+        let expected = if path == "/assets/app.css" { 404 } else { 200 };
+        for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+            let answer = world.send("GET", &path, &[("host", &host)], "").await;
+            assert_eq!(answer.status, expected, "{path} as {host}");
+            let policy = answer.header("content-security-policy");
+            assert!(policy.starts_with("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        }
+        for host in ["evil.example", "127.0.0.1", "localhost:1", "127.0.0.1.evil.example:80", ""] {
+            let answer = world.send("GET", &path, &[("host", host)], "").await;
+            assert_eq!(answer.status, 421, "{path} as {host:?}");
+        }
+        let twice = [("host", world.host()), ("host", "evil.example".into())];
+        let twice: Vec<(&str, &str)> = twice.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = world.send("GET", &path, &twice, "").await;
+        assert!(answer.status == 421 || answer.status == 400, "{path} with two hosts: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_once_and_the_token_leaves_the_address() {
+    let world = World::new().await;
+    let answer = world.send("GET", &format!("/?token={TOKEN}"), &[], "").await;
+    let cookie = answer.header("set-cookie");
+    assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
+    assert!(
+        !cookie.contains(TOKEN),
+        "the cookie is not the token, which other servers of this machine would see"
+    );
+    let wrong = world.send("GET", "/?token=ttb_wrong", &[], "").await;
+    assert_eq!((wrong.status, wrong.header("set-cookie")), (401, ""));
+    let page = world.get("/").await;
+    assert!(page.body.contains("Reading only"));
+    let cookie = world.cookie().await;
+    let page = world.send("GET", "/", &[("cookie", &cookie)], "").await;
+    assert!(page.body.contains("ana@example.com"));
+}
+
+#[tokio::test]
+async fn odd_ways_to_write_an_address_lead_nowhere_else() {
+    let world = world().await;
+    let id = story::rollout();
+    for path in [
+        format!("//api/v1/rollouts/{id}/rollback"),
+        format!("/api//v1/rollouts/{id}/rollback"),
+        format!("/api/v1/rollouts/{id}/rollback/"),
+        format!("/api/v1/rollouts/{id}/rollback;.css"),
+        format!("/API/v1/rollouts/{id}/rollback"),
+        format!("/api/v1/rollouts/{id}%2frollback"),
+        format!("/assets/../api/v1/rollouts/{id}/rollback"),
+        format!("/healthz/..;/api/v1/rollouts/{id}/rollback"),
+    ] {
+        let kind = ("content-type", "application/json");
+        let answer = world.send("POST", &path, &[kind], r#"{"reason":"because"}"#).await;
+        assert!(matches!(answer.status, 401 | 404 | 405), "{path}: {}", answer.status);
+    }
+    assert!(world.asked().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_and_read_only_from_who_may_send_them() {
+    let world = world().await;
+    let path = format!("/api/v1/rollouts/{}/rollback", story::rollout());
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+    let large = format!(r#"{{"reason":"{}"}}"#, "x".repeat(delivery::limits::REQUEST_BODY_BYTES_MAX));
+    assert_eq!(world.send("POST", &path, &headers, &large).await.status, 413);
+    let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(2_000));
+    assert_eq!(world.send("POST", &path, &headers, &long).await.status, 422);
+    for bad in ["", "{", "[]", "{}", r#"{"reason":""}"#, r#"{"reason":"  "}"#, r#"{"reason":"x","by":"y"}"#] {
+        let answer = world.send("POST", &path, &headers, bad).await;
+        assert!(matches!(answer.status, 400 | 422), "{bad}: {}", answer.status);
+        assert_eq!(answer.json()["code"], "TRM-0907", "{bad}");
+    }
+    assert!(world.asked().is_empty());
+}
