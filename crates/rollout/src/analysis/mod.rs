@@ -141,10 +141,10 @@ impl Analysis {
     ///
     /// The finding is the first of these that holds:
     /// `Harm`, shown now or before; `RatioMismatch`; `NoSignal`: no reading, counters that started over, no step, or no
-    /// canary request for the policy's silence; `Continue` while too many canary requests hang or the evidence leans
-    /// towards harm (an e-value above 1); `Safe`: every signal shown safe by intervals within the step; `Continue`. So
-    /// evidence of harm counts even when the split is wrong, and nothing is called safe that can't be compared or wasn't
-    /// seen. The signal is what carries the finding; while it is `Continue`, what promotion waits for.
+    /// canary request for the policy's silence; `Continue` while too many canary requests hang;
+    /// `Safe`: every signal shown safe by intervals within the step, by an e-value of at least 1/beta and of at least
+    /// 1/beta times that of harm, so that doubt must be outweighed; `Continue`. So evidence of harm counts even when the
+    /// split is wrong, and nothing is called safe that can't be compared or wasn't seen. The signal is what carries the finding; while it is `Continue`, what promotion waits for.
     pub fn observe(&mut self, sample: Option<&Sample>, at: Timestamp) -> Evidence {
         let reading = sample.map(|sample| self.window.read(sample));
         if let Some(Reading::Interval(interval)) = &reading {
@@ -155,8 +155,7 @@ impl Analysis {
             self.harm_shown = Some(carrier);
         }
         let blind = matches!(reading, None | Some(Reading::Reset));
-        let leaning = (log_e_harm > 0.0).then_some(carrier);
-        let (finding, signal, log_e_safe) = self.finding(blind, leaning, at);
+        let (finding, signal, log_e_safe) = self.finding(blind, log_e_harm.max(0.0), carrier, at);
         let step = self.step.as_ref();
         Evidence {
             finding,
@@ -204,7 +203,13 @@ impl Analysis {
         }
     }
 
-    fn finding(&self, blind: bool, leaning: Option<signals::Place>, at: Timestamp) -> (Finding, String, f64) {
+    fn finding(
+        &self,
+        blind: bool,
+        doubt: f64,
+        carrier: signals::Place,
+        at: Timestamp,
+    ) -> (Finding, String, f64) {
         let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, 0), |step| step.safety.log_e());
         let (finding, signal) = if let Some(carrier) = self.harm_shown {
             (Finding::Harm, signals::name(carrier))
@@ -214,10 +219,10 @@ impl Analysis {
             (Finding::NoSignal, "canary requests".into())
         } else if self.step.as_ref().is_some_and(|step| step.stuck) {
             (Finding::Continue, "canary requests under way".into())
-        } else if let Some(carrier) = leaning {
-            (Finding::Continue, signals::name(carrier))
-        } else if log_e_safe >= -libm::log(self.policy.beta) {
+        } else if log_e_safe >= doubt - libm::log(self.policy.beta) {
             (Finding::Safe, signals::name(laggard))
+        } else if doubt > 0.0 && log_e_safe >= -libm::log(self.policy.beta) {
+            (Finding::Continue, signals::name(carrier))
         } else {
             (Finding::Continue, signals::name(laggard))
         };
