@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, test, tidy};
+use crate::{codegen, figures, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   test [--quick]      install what is missing, then run every check (README's second command);
                       --quick leaves out the browser and the tests in binaries named real_*
   tidy                our style as a test: prints file:line: message
+  figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -20,6 +21,9 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["test"] => Place::find().map(|place| test::run(&place, test::Scope::All)),
         ["test", "--quick"] => Place::find().map(|place| test::run(&place, test::Scope::Quick)),
         ["tidy"] => with_tree(|tree| tidy::report(tree, &[tidy::Family::Code, tidy::Family::Docs])),
+        ["figures", name, ref options @ ..] => {
+            Place::find().and_then(|place| figures::run(&place, name, options))
+        }
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

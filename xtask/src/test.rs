@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use delivery::text::duration;
 
+use crate::figures;
 use crate::place::Place;
 use crate::shell::Call;
 use crate::tidy::{self, Family};
@@ -60,6 +61,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
             .run_watched(|line| counts.see(line));
         result.and_then(|()| counts.remark())
     });
+    step("kill -9 (quick)", &mut || figures::quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));
@@ -91,14 +93,14 @@ fn timed(name: &'static str, run: &mut dyn FnMut() -> Outcome) -> Step {
 }
 
 fn table(steps: &[Step]) -> String {
-    let mut table = String::from("\nstep       result  time\n");
+    let mut table = String::from("\nstep            result  time\n");
     for step in steps {
         let (result, remark) = match &step.outcome {
             Ok(remark) => ("ok", remark),
             Err(message) => ("FAILED", message),
         };
         let took = duration(step.took.as_millis() as u64);
-        let line = format!("{:<10} {result:<7} {took:<12} {remark}", step.name);
+        let line = format!("{:<15} {result:<7} {took:<12} {remark}", step.name);
         table.push_str(line.trim_end());
         table.push('\n');
     }
@@ -114,7 +116,7 @@ mod tests {
         let step = |name, outcome| Step { name, outcome, took: Duration::from_millis(1500) };
         let text =
             table(&[step("fmt", Ok(String::new())), step("browser", Err("chromium is missing".into()))]);
-        assert!(text.contains("fmt        ok      1.5 s\n"), "{text}");
-        assert!(text.contains("browser    FAILED  1.5 s        chromium is missing\n"), "{text}");
+        assert!(text.contains("fmt             ok      1.5 s\n"), "{text}");
+        assert!(text.contains("browser         FAILED  1.5 s        chromium is missing\n"), "{text}");
     }
 }

@@ -1,0 +1,122 @@
+//! `cargo xtask figures`: takes the figures that the project promises, on this machine, and says which bound is broken.
+//!
+//! What they mean and what they were is in `docs/explanation/figures.md`. Leaves out figures of one crate by itself, which are
+//! that crate's examples. Invariant: nothing here knows more of Trimtab than its command line, its ledger and its journal
+//! tell; the binary under test is the one that users get.
+
+mod bad_build;
+mod dice;
+mod evidence;
+mod kill;
+mod process;
+mod report;
+mod shop;
+mod small;
+
+use camino::Utf8PathBuf;
+
+use crate::place::Place;
+use crate::shell::Call;
+use report::Report;
+
+/// What `figures` takes, for the usage.
+pub(crate) const NAMES: [&str; 4] = ["kill9", "bad-build", "small", "all"];
+
+/// How much is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Settings {
+    rounds: u32,
+    runs: u32,
+    lanes: u32,
+    seed: u64,
+}
+
+/// `cargo xtask figures NAME [--rounds N] [--runs N] [--lanes N] [--seed N]`; gives whether every bound holds.
+pub(crate) fn run(place: &Place, name: &str, options: &[&str]) -> Result<bool, String> {
+    let settings = settings(options)?;
+    if !NAMES.contains(&name) {
+        return Err(format!("there are no figures {name:?}; known: {}", NAMES.join(", ")));
+    }
+    Call::new(place, "cargo", &["build", "--release", "-p", "trimtab"]).run()?;
+    let program = place.target.join("release/trimtab");
+    let mut holds = true;
+    for part in &NAMES[..3] {
+        if name != "all" && name != *part {
+            continue;
+        }
+        let folder = folder(place, part)?;
+        let report = match *part {
+            "kill9" => kill::run(&kill_options(&settings, program.clone(), folder.clone()))?,
+            "bad-build" => bad_build::run(&bad_build::Options {
+                program: program.clone(),
+                folder: folder.clone(),
+                runs: settings.runs,
+                lanes: settings.lanes,
+                seed: settings.seed,
+            })?,
+            _ => small::run(place, &program, &folder)?,
+        };
+        holds &= finish(&report, &folder);
+    }
+    Ok(holds)
+}
+
+/// A few rounds of `kill9` for the test command, against the debug binary. Gives a remark.
+pub(crate) fn quick(place: &Place) -> Result<String, String> {
+    Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
+    let settings = Settings { rounds: 8, ..settings(&[])? };
+    let folder = folder(place, "quick")?;
+    let report = kill::run(&kill_options(&settings, place.target.join("debug/trimtab"), folder.clone()))?;
+    if finish(&report, &folder) { Ok("8 kills".into()) } else { Err(report.broken()) }
+}
+
+fn kill_options(settings: &Settings, program: Utf8PathBuf, folder: Utf8PathBuf) -> kill::Options {
+    kill::Options { program, folder, rounds: settings.rounds, lanes: settings.lanes, seed: settings.seed }
+}
+
+fn settings(options: &[&str]) -> Result<Settings, String> {
+    let mut settings = Settings { rounds: 200, runs: 20, lanes: 2, seed: 1 };
+    for pair in options.chunks(2) {
+        let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
+        let number: u32 = value.parse().map_err(|_| format!("{name} needs a number, not {value:?}"))?;
+        match *name {
+            "--rounds" => settings.rounds = number,
+            "--runs" => settings.runs = number,
+            "--lanes" => settings.lanes = number,
+            "--seed" => settings.seed = u64::from(number),
+            _ => return Err(format!("figures knows no {name}")),
+        }
+    }
+    Ok(settings)
+}
+
+/// A new folder beside the build results: on a real disk, and not in the checkout.
+fn folder(place: &Place, part: &str) -> Result<Utf8PathBuf, String> {
+    let folder = place.target.join("figures").join(format!("{part}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{folder}: {error}"))?;
+    Ok(folder)
+}
+
+/// Prints the report. What was measured is kept when a bound is broken, for whoever looks for the reason.
+fn finish(report: &Report, folder: &Utf8PathBuf) -> bool {
+    report.print();
+    if report.holds() {
+        let _ = std::fs::remove_dir_all(folder);
+    } else {
+        eprintln!("broken: {}\nwhat was measured is in {folder}", report.broken());
+    }
+    report.holds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_mistakes_are_named() {
+        assert_eq!(settings(&["--rounds", "3"]).unwrap().rounds, 3);
+        assert_eq!(settings(&["--rounds"]).unwrap_err(), "--rounds needs a number");
+        assert_eq!(settings(&["--speed", "3"]).unwrap_err(), "figures knows no --speed");
+        assert_eq!(settings(&["--runs", "many"]).unwrap_err(), "--runs needs a number, not \"many\"");
+    }
+}
