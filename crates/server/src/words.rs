@@ -10,6 +10,7 @@ use delivery::rollout::RolloutOutcome;
 use delivery::strategy::StrategyKind;
 use delivery::traffic::Weight;
 use delivery::{Event, text};
+use rollout::progress::Rollout;
 use rollout::state::State;
 
 /// What an event means for its reader; drawn as an icon and a colour beside the words.
@@ -227,27 +228,7 @@ fn rollout_event(event: &Event, state: &State) -> (Tone, String) {
             (Tone::Person, format!("a person let it go on from step {}: {reason}", step + 1))
         }
         Event::RollbackRequested { cause, .. } => (Tone::Back, format!("to be taken back: {cause}")),
-        Event::RolloutFinished { rollout, outcome } => {
-            let rollout = state.rollouts.get(rollout);
-            let name = rollout.map_or_else(
-                || "the release".into(),
-                |r| format!("{} {}", r.plan.revision.service, r.plan.version),
-            );
-            let place = rollout.map_or("there", |r| r.plan.environment.name.as_str());
-            match (outcome, rollout.and_then(rollout::progress::Rollout::exposure_ms)) {
-                (RolloutOutcome::Completed, _) => (Tone::Good, format!("{name} serves {place}")),
-                (RolloutOutcome::RolledBack, Some(ms)) => (
-                    Tone::Back,
-                    format!(
-                        "{name} was taken back from {place}, {} after its first traffic",
-                        text::duration(ms)
-                    ),
-                ),
-                (RolloutOutcome::RolledBack, None) => {
-                    (Tone::Back, format!("{name} was taken back from {place} before it had traffic"))
-                }
-            }
-        }
+        Event::RolloutFinished { rollout, outcome } => finished(state.rollouts.get(rollout), *outcome),
         Event::ServiceDeployed(change) => {
             (Tone::Good, format!("{} runs in {} for the first time", change.service, change.environment))
         }
@@ -267,6 +248,23 @@ fn rollout_event(event: &Event, state: &State) -> (Tone, String) {
         Event::IncidentResolved { .. } => (Tone::Good, "the incident is over".into()),
         // What isn't about a rollout has its words above.
         other => (Tone::Plain, other.kind().to_owned()),
+    }
+}
+
+fn finished(rollout: Option<&Rollout>, outcome: RolloutOutcome) -> (Tone, String) {
+    let Some(rollout) = rollout else { return (Tone::Plain, "a rollout ended".into()) };
+    let plan = &rollout.plan;
+    let name = format!("{} {}", plan.revision.service, plan.version);
+    let place = &plan.environment.name;
+    match (outcome, rollout.exposure_ms()) {
+        (RolloutOutcome::Completed, _) => (Tone::Good, format!("{name} serves {place}")),
+        (RolloutOutcome::RolledBack, Some(ms)) => {
+            let after = text::duration(ms);
+            (Tone::Back, format!("{name} was taken back from {place}, {after} after its first traffic"))
+        }
+        (RolloutOutcome::RolledBack, None) => {
+            (Tone::Back, format!("{name} was taken back from {place} before it had traffic"))
+        }
     }
 }
 
