@@ -56,6 +56,10 @@ fn service(folder: &Folder, module: &str, found: &mut Found) {
     let program = format!("bin/{name}");
     let source = package.map_or_else(|| ".".to_owned(), |package| format!("./{package}"));
     found.tasks.retain(|task| task.name != "build");
+    // The program that is built is no input of its tests, even where git is not told to ignore it.
+    for task in found.tasks.iter_mut().filter(|task| task.inputs == INPUTS) {
+        task.inputs.push("!bin/**".into());
+    }
     let task =
         ProposedTask::new("build", &["go", "build", "-o", &program, &source]).inputs(&["**", "!bin/**"]);
     found.tasks.push(task.outputs(vec![program.clone()]));

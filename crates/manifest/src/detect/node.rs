@@ -14,6 +14,8 @@ const NO_TEST: &str = "no test specified";
 struct Manager {
     name: &'static str,
     because: String,
+    /// What pins the packages.
+    lock: Option<&'static str>,
     install: Vec<&'static str>,
 }
 
@@ -24,8 +26,7 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
     found.because(format!("packages: {} ({})", manager.name, manager.because));
     found.claims_below = package.get("workspaces").is_some() || folder.has("pnpm-workspace.yaml");
     if has_packages(&package) {
-        let install = ProposedTask::new("install", &manager.install);
-        found.tasks.push(install.comment("Always runs; it is quick when nothing has changed."));
+        found.tasks.push(install(folder, &package, &manager));
     }
     let script =
         |name: &str| package.get("scripts")?.get(name)?.as_str().filter(|line| !line.trim().is_empty());
@@ -60,6 +61,24 @@ pub(super) fn find(folder: &Folder) -> Option<Found> {
     Some(found)
 }
 
+/// With a lock file, what is installed follows from a few files.
+fn install(folder: &Folder, package: &Value, manager: &Manager) -> ProposedTask {
+    let task = ProposedTask::new("install", &manager.install);
+    let mut task = match manager.lock {
+        Some(lock) => {
+            task.pinned_by(&["package.json", lock, "pnpm-workspace.yaml", ".npmrc", ".yarnrc.yml"], folder)
+        }
+        None => task.pinned_by(&[], folder),
+    };
+    if task.inputs.is_empty() {
+        return task;
+    }
+    if package.get("workspaces").is_some() || folder.has("pnpm-workspace.yaml") {
+        task.inputs.extend(words(&["**/package.json", "!**/node_modules/**"]));
+    }
+    task
+}
+
 fn first_words(line: &str) -> String {
     line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
@@ -81,6 +100,7 @@ fn manager(folder: &Folder, package: &Value) -> Manager {
         return Manager {
             name: "pnpm",
             because: because(lock),
+            lock,
             install: ["pnpm", "install"].into_iter().chain(frozen).collect(),
         };
     }
@@ -91,6 +111,7 @@ fn manager(folder: &Folder, package: &Value) -> Manager {
         return Manager {
             name: "yarn",
             because: because(lock),
+            lock,
             install: ["yarn", "install"].into_iter().chain(frozen).collect(),
         };
     }
@@ -100,13 +121,21 @@ fn manager(folder: &Folder, package: &Value) -> Manager {
         return Manager {
             name: "bun",
             because: because(lock),
+            lock,
             install: ["bun", "install"].into_iter().chain(frozen).collect(),
         };
     }
-    match lock(&["package-lock.json", "npm-shrinkwrap.json"]) {
-        Some(file) => Manager { name: "npm", because: file.into(), install: vec!["npm", "ci"] },
-        None => Manager { name: "npm", because: "no lock file".into(), install: vec!["npm", "install"] },
-    }
+    let Some(file) = lock(&["package-lock.json", "npm-shrinkwrap.json"]) else {
+        let because = "no lock file".into();
+        return Manager { name: "npm", because, lock: None, install: vec!["npm", "install"] };
+    };
+    // `npm ci` removes everything first, so it is not quick by itself. npm writes the file in front last of all.
+    let line = if file == "package-lock.json" {
+        "test node_modules/.package-lock.json -nt package-lock.json || npm ci"
+    } else {
+        "test node_modules/.package-lock.json -nt npm-shrinkwrap.json || npm ci"
+    };
+    Manager { name: "npm", because: file.into(), lock: Some(file), install: vec!["sh", "-ec", line] }
 }
 
 /// A "start" script that runs node on a file, and that file, or the script before it, is the project's own.

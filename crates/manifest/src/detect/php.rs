@@ -8,8 +8,9 @@ const INPUTS: [&str; 3] = ["**", "!vendor/**", "!.phpunit.cache/**"];
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let composer = folder.json("composer.json")?;
     let mut found = Found::new(folder, "PHP", "composer.json");
+    let pinned: &[&str] = if folder.has("composer.lock") { &["composer.json", "composer.lock"] } else { &[] };
     let install = ProposedTask::new("install", &["composer", "install", "--no-interaction"]);
-    found.tasks.push(install.comment("Always runs; it is quick when nothing has changed."));
+    found.tasks.push(install.pinned_by(pinned, folder));
     if let Some(file) = folder.first(&["phpstan.neon", "phpstan.neon.dist", "phpstan.dist.neon"]) {
         found.because(format!("lint: PHPStan ({file})"));
         let task =

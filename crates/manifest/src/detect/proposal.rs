@@ -33,6 +33,8 @@ pub(super) struct ProposedTask {
     pub(super) command: Vec<String>,
     /// Globs; empty means that it always runs.
     pub(super) inputs: Vec<String>,
+    /// It runs although it has inputs, which then only tell the tasks behind it whether anything changed.
+    pub(super) always: bool,
     /// Globs.
     pub(super) outputs: Vec<String>,
     /// Local names.
@@ -111,6 +113,15 @@ impl ProposedTask {
     /// The same, with inputs.
     pub(super) fn inputs(mut self, globs: &[&str]) -> Self {
         self.inputs = words(globs);
+        self
+    }
+
+    /// The same for what installs packages: it always runs, and what it gives depends on these files of the folder alone.
+    /// Without them nobody knows, and the tasks behind it always run as well.
+    pub(super) fn pinned_by(mut self, names: &[&str], folder: &Folder) -> Self {
+        self.inputs = names.iter().filter(|name| folder.has(name)).map(|name| (*name).to_owned()).collect();
+        self.always = true;
+        self.comment = "Always runs; it is quick when nothing has changed.";
         self
     }
 

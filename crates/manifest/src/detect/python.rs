@@ -7,6 +7,12 @@ use super::proposal::{Found, ProposedTask, words};
 const INPUTS: [&str; 5] =
     ["**", "!**/.venv/**", "!**/__pycache__/**", "!**/.pytest_cache/**", "!**/*.egg-info/**"];
 
+/// What pip has installed, a line a package.
+const INSTALLED: &str = ".venv/installed.txt";
+
+/// Why pytest is meant where nothing names it.
+const PLAIN_FUNCTIONS: &str = "tests are plain functions";
+
 /// In front of a tool's name.
 enum Runner {
     Uv,
@@ -97,7 +103,10 @@ fn runner(
         folder.first(&["poetry.lock"]).or_else(|| tool(project, "poetry").then_some("[tool.poetry]"))
     {
         found.because(format!("packages: Poetry ({file})"));
-        found.tasks.push(ProposedTask::new("install", &["poetry", "install", "--no-interaction"]));
+        let pinned: &[&str] =
+            if folder.has("poetry.lock") { &["pyproject.toml", "poetry.lock"] } else { &[] };
+        let install = ProposedTask::new("install", &["poetry", "install", "--no-interaction"]);
+        found.tasks.push(install.pinned_by(pinned, folder));
         return Runner::Poetry;
     }
     let packaged =
@@ -138,7 +147,11 @@ fn install(folder: &Folder, project: &toml::Table, requirements: &[String], extr
         line.push(' ');
         line.push_str(name);
     }
+    // Versions are seldom pinned, so the tasks behind it ask what is installed, and run again when that has changed.
+    line.push_str("; .venv/bin/python -m pip freeze --exclude-editable > ");
+    line.push_str(INSTALLED);
     ProposedTask::new("install", &["sh", "-ec", &line])
+        .outputs(words(&[INSTALLED]))
         .comment("Always runs; it is quick when nothing has changed.")
 }
 
@@ -158,8 +171,17 @@ fn pytest(folder: &Folder, project: &toml::Table, declared: &str) -> Option<&'st
     } else if declared.contains("pytest") {
         Some("it is required")
     } else {
-        None
+        // Tests that are plain functions are no tests to unittest, which would find none and be content.
+        let file = folder.any_beneath(is_test).and_then(|path| folder.read(path))?;
+        let plain =
+            file.lines().any(|line| line.starts_with("def test_") || line.starts_with("import pytest"));
+        (plain && !file.contains("unittest")).then_some(PLAIN_FUNCTIONS)
     }
+}
+
+fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("test") && ends(name, &[".py"])
 }
 
 fn tests(folder: &Folder, runner: &Runner, pytest: Option<&str>, found: &mut Found) {
@@ -167,14 +189,14 @@ fn tests(folder: &Folder, runner: &Runner, pytest: Option<&str>, found: &mut Fou
         found.because(format!("tests: pytest ({reason})"));
         let mut task = ProposedTask::new("test", &[]).inputs(&INPUTS);
         task.command = runner.command("pytest", &["--junitxml=reports/pytest.xml"]);
+        if matches!(runner, Runner::Uv) && reason == PLAIN_FUNCTIONS {
+            task.command =
+                words(&["uv", "run", "--with", "pytest", "pytest", "--junitxml=reports/pytest.xml"]);
+        }
         let task = task.junit("reports/pytest.xml").after("install", found);
         found.tasks.push(task);
         return;
     }
-    let is_test = |path: &str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        name.starts_with("test") && ends(name, &[".py"])
-    };
     let Some(file) = folder.any_beneath(is_test) else {
         found.because("no tests found");
         return;

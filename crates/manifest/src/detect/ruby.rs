@@ -8,8 +8,8 @@ const INPUTS: [&str; 4] = ["**", "!vendor/bundle/**", "!tmp/**", "!log/**"];
 pub(super) fn find(folder: &Folder) -> Option<Found> {
     let gems = folder.read("Gemfile")?;
     let mut found = Found::new(folder, "Ruby", "Gemfile");
-    let install = ProposedTask::new("install", &["bundle", "install"]);
-    found.tasks.push(install.comment("Always runs; it is quick when nothing has changed."));
+    let pinned: &[&str] = if folder.has("Gemfile.lock") { &["Gemfile", "Gemfile.lock"] } else { &[] };
+    found.tasks.push(ProposedTask::new("install", &["bundle", "install"]).pinned_by(pinned, folder));
     if folder.has(".rubocop.yml") {
         found.because("lint: RuboCop (.rubocop.yml)");
         let task = ProposedTask::new("lint", &["bundle", "exec", "rubocop"])

@@ -93,6 +93,7 @@ fn go() {
         &["build: go build -o bin/server ./cmd/server", "lint: go vet ./...", "test: go test ./..."],
     );
     assert_eq!(manifest.services[0].name.as_str(), "server");
+    assert!(manifest.tasks[2].inputs.contains(&"!bin/**".to_owned()));
     finds(
         &[("go.mod", "module a\n"), (".golangci.yml", "")],
         &["Go: go.mod; lint: golangci-lint (.golangci.yml); no tests found"],
@@ -131,6 +132,23 @@ fn node() {
     assert_eq!(manifest.services[0].artifact, ["dist/**", "package.json", "node_modules/**"]);
     assert_eq!(manifest.tasks[0].needs[0].as_str(), "install");
 
+    let locked =
+        r#"{ "dependencies": { "a": "1" }, "workspaces": ["web"], "scripts": { "test": "node --test" } }"#;
+    let manifest = finds(
+        &[("package.json", locked), ("package-lock.json", "{}")],
+        &["Node: package.json; packages: npm (package-lock.json); tests: node --test"],
+        &[
+            "install: sh -ec test node_modules/.package-lock.json -nt package-lock.json || npm ci",
+            "test: npm run test",
+        ],
+    );
+    let install = &manifest.tasks[0];
+    assert_eq!(
+        install.inputs,
+        ["package.json", "package-lock.json", "**/package.json", "!**/node_modules/**"]
+    );
+    assert!(!install.cache && manifest.tasks[1].cache);
+
     let yarn = r#"{ "devDependencies": { "jest": "1" }, "scripts": { "test": "jest", "start": "react-scripts start" } }"#;
     finds(
         &[("package.json", yarn), ("yarn.lock", "")],
@@ -156,7 +174,7 @@ fn python() {
         &[("requirements.txt", "flask\npytest\n"), ("tests/test_a.py", "")],
         &["Python: requirements.txt; packages: pip into .venv; tests: pytest (it is required)"],
         &[
-            "install: sh -ec test -x .venv/bin/python || python3 -m venv .venv; .venv/bin/python -m pip install --quiet -r requirements.txt",
+            "install: sh -ec test -x .venv/bin/python || python3 -m venv .venv; .venv/bin/python -m pip install --quiet -r requirements.txt; .venv/bin/python -m pip freeze --exclude-editable > .venv/installed.txt",
             "test: .venv/bin/python -m pytest --junitxml=reports/pytest.xml",
         ],
     );
@@ -173,6 +191,21 @@ fn python() {
         &["Python: setup.cfg; tests: unittest (test_a.py)"],
         &["test: python3 -m unittest discover"],
     );
+    finds(
+        &[
+            ("uv.lock", ""),
+            ("pyproject.toml", "[project]\nname = \"a\"\n"),
+            ("tests/test_a.py", "def test_a(): pass\n"),
+        ],
+        &["Python: pyproject.toml; packages: uv (uv.lock); tests: pytest (tests are plain functions)"],
+        &["test: uv run --with pytest pytest --junitxml=reports/pytest.xml"],
+    );
+    let pinned = finds(
+        &[("pyproject.toml", "[tool.poetry]\nname = \"a\"\n"), ("poetry.lock", "")],
+        &["Python: pyproject.toml; packages: Poetry (poetry.lock); no tests found"],
+        &["install: poetry install --no-interaction"],
+    );
+    assert_eq!((pinned.tasks[0].inputs.len(), pinned.tasks[0].cache), (2, false));
 }
 
 #[test]

@@ -94,6 +94,9 @@ fn write_task(text: &mut String, name: &str, found: &Found, task: &ProposedTask,
             line(text, &format!("{key} = {}", list(values)));
         }
     }
+    if task.always && !task.inputs.is_empty() {
+        line(text, "cache = false");
+    }
     // Local names become the names of this folder's tasks.
     let names: BTreeMap<&str, &String> = all
         .iter()
