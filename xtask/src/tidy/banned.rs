@@ -67,6 +67,8 @@ const BANS: &[Ban] = &[
             "crates/platform/src/proxy/tunnel.rs",
             "crates/platform/src/supervisor.rs",
             "crates/platform/src/supervisor/output.rs",
+            // The listener and the ledger's follower, which live as long as the server.
+            "crates/server/src/lib.rs",
             "crates/trimtab/src/load.rs",
             // Ctrl-C, listened for as long as the process lives.
             "crates/trimtab/src/promote.rs",
