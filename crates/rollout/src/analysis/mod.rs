@@ -19,6 +19,7 @@ pub mod rate;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod unrivalled;
 mod window;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use delivery::{Digest, Timestamp};
 use confidence::ConfidenceSequence;
 use pool::{Block, Pool};
 use signals::{Harm, Safety};
+use unrivalled::Unrivalled;
 use window::{Interval, Reading, Window};
 
 /// Probability of ever calling a healthy split of traffic a mismatch, in one step.
@@ -67,6 +69,8 @@ pub struct Analysis {
     window: Window,
     pool: Pool,
     harm: Harm,
+    /// Harm while all traffic goes to the canary.
+    unrivalled: Unrivalled,
     /// Harm was shown at some look. That is for good: the threshold holds for all looks together.
     harm_shown: Option<signals::Place>,
     confidence: ConfidenceSequence,
@@ -102,6 +106,7 @@ impl Analysis {
         let policy = computable(policy);
         Self {
             harm: Harm::new(&policy),
+            unrivalled: Unrivalled::new(),
             confidence: ConfidenceSequence::new(policy.alpha),
             policy,
             digest,
@@ -147,10 +152,16 @@ impl Analysis {
     /// split is wrong, and nothing is called safe that can't be compared or wasn't seen. The signal is what carries the finding; while it is `Continue`, what promotion waits for.
     pub fn observe(&mut self, sample: Option<&Sample>, at: Timestamp) -> Evidence {
         let reading = sample.map(|sample| self.window.read(sample));
+        let alone = self.step.as_ref().is_some_and(|step| step.weight == Weight::FULL);
+        if let (true, Some(sample)) = (alone, sample) {
+            self.unrivalled.remember(&sample.stable, &self.policy);
+        }
         if let Some(Reading::Interval(interval)) = &reading {
             self.take(interval, at);
         }
-        let (log_e_harm, carrier) = self.harm.log_e();
+        let (log_e_compared, carrier) = self.harm.log_e();
+        // The two never use the same interval, so their product is an e-value.
+        let log_e_harm = log_e_compared + self.unrivalled.log_e();
         if self.harm_shown.is_none() && log_e_harm >= -libm::log(self.policy.alpha) {
             self.harm_shown = Some(carrier);
         }
@@ -185,6 +196,9 @@ impl Analysis {
         }
         if interval.canary.requests > 0 {
             self.last_canary = self.last_canary.max(Some(at));
+        }
+        if in_step && interval.stable.requests == 0 {
+            self.unrivalled.observe(interval.canary.requests, interval.canary.errors);
         }
         if let Some(step) = self.step.as_mut().filter(|_| in_step) {
             step.safety.observe(interval);
