@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The longest sleep, so that a clock that was wrong once can't put a driver to sleep for good.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
+/// The longest answer of a platform that is recorded.
+const DETAIL_BYTES_MAX: usize = 2_000;
+
 /// Why a driver stopped before the rollout ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
@@ -82,6 +85,7 @@ pub struct Driver<'a, W: World> {
     pub observe: &'a mut (dyn FnMut(Notice<'_>) + Send),
 }
 
+/// What this controller was given with its generation.
 struct Charge {
     rollout: RolloutId,
     epoch: u64,
@@ -89,21 +93,32 @@ struct Charge {
     renewed: Option<Timestamp>,
 }
 
-impl<W: World> Driver<'_, W> {
+impl<'a, W: World> Driver<'a, W> {
     /// Drives the rollout to its end and says how it ended.
-    pub async fn drive(mut self, rollout: &RolloutId) -> Result<RolloutOutcome, DriveError> {
-        match self.rounds(rollout).await {
+    pub async fn drive(self, rollout: &RolloutId) -> Result<RolloutOutcome, DriveError> {
+        let mut hand: Hand<'a, W> = Hand { driver: self, ahead: Duration::ZERO };
+        match hand.rounds(rollout).await {
             Err(DriveError::Ledger(error)) => {
                 // Nobody can record what we do from here on, so the only safe thing is less traffic.
-                if let Err(unreachable) = self.world.lower().await {
-                    (self.observe)(Notice::Trouble(&unreachable));
+                if let Err(unreachable) = hand.driver.world.lower().await {
+                    (hand.driver.observe)(Notice::Trouble(&unreachable));
                 }
                 Err(DriveError::Ledger(error))
             }
             end => end,
         }
     }
+}
 
+/// A driver at work.
+struct Hand<'a, W: World> {
+    driver: Driver<'a, W>,
+    /// How far the ledger's time is ahead of our clock. Time goes on from there: if it stood still until our clock has
+    /// caught up, nobody would look at the canary meanwhile.
+    ahead: Duration,
+}
+
+impl<W: World> Hand<'_, W> {
     async fn rounds(&mut self, id: &RolloutId) -> Result<RolloutOutcome, DriveError> {
         if let Some(outcome) = self.rollout(id)?.outcome {
             return Ok(outcome);
@@ -133,12 +148,16 @@ impl<W: World> Driver<'_, W> {
     }
 
     fn rollout(&self, id: &RolloutId) -> Result<&Rollout, DriveError> {
-        self.follower.state().rollouts.get(id).ok_or_else(|| DriveError::Unknown(id.clone()))
+        self.driver.follower.state().rollouts.get(id).ok_or_else(|| DriveError::Unknown(id.clone()))
     }
 
     fn catch_up(&mut self) -> Result<(), DriveError> {
-        for recorded in self.follower.catch_up()? {
-            (self.observe)(Notice::Recorded(&recorded, self.follower.state()));
+        for recorded in self.driver.follower.catch_up()? {
+            (self.driver.observe)(Notice::Recorded(&recorded, self.driver.follower.state()));
+        }
+        if let Some(last) = self.driver.follower.state().last_at {
+            let ahead = last.duration_since(self.driver.clock.now());
+            self.ahead = self.ahead.max(ahead.try_into().unwrap_or_default());
         }
         Ok(())
     }
@@ -150,15 +169,16 @@ impl<W: World> Driver<'_, W> {
 
     /// The present, never before the last record, so that a record gets the very time that was decided with.
     fn now(&self) -> Timestamp {
-        self.follower.state().last_at.map_or_else(|| self.clock.now(), |last| last.max(self.clock.now()))
+        let now = self.driver.clock.now().saturating_add(self.ahead).unwrap_or(Timestamp::MAX);
+        self.driver.follower.state().last_at.map_or(now, |last| last.max(now))
     }
 
     async fn record_at(&mut self, at: Timestamp, events: Vec<Event>) -> Result<bool, DriveError> {
         let actor = Actor::Machine("trimtab".into());
-        match self.follower.record(&actor, at, events).await {
+        match self.driver.follower.record(&actor, at, events).await {
             Ok(recorded) => {
                 for record in &recorded {
-                    (self.observe)(Notice::Recorded(record, self.follower.state()));
+                    (self.driver.observe)(Notice::Recorded(record, self.driver.follower.state()));
                 }
                 Ok(true)
             }
@@ -171,8 +191,8 @@ impl<W: World> Driver<'_, W> {
         loop {
             self.catch_up()?;
             let watch = Watch::over(self.rollout(id)?);
-            let epoch = self.follower.state().epoch_max + 1;
-            let holder = self.holder.clone();
+            let epoch = self.driver.follower.state().epoch_max + 1;
+            let holder = self.driver.holder.clone();
             if self.record(vec![Event::RolloutAcquired { rollout: id.clone(), epoch, holder }]).await? {
                 return Ok(Charge { rollout: id.clone(), epoch, watch, renewed: None });
             }
@@ -183,61 +203,86 @@ impl<W: World> Driver<'_, W> {
     /// wants it.
     async fn lapse(&mut self, charge: &mut Charge) -> Result<Option<RollbackCause>, DriveError> {
         let rollout = self.rollout(&charge.rollout)?;
+        let withdrawable = rollout.withdrawable();
         if rollout.cause.is_some() || rollout.promoted {
             return Ok(None);
         }
-        if let Wish::TakeBack { by } = &*self.wish.borrow() {
+        if let (true, Wish::TakeBack { by }) = (withdrawable, &*self.driver.wish.borrow()) {
             return Ok(Some(RollbackCause::Requested { by: by.clone(), reason: "interrupted".into() }));
         }
-        let now = self.clock.now();
+        let now = self.driver.clock.now();
         let interval = planner::renewal_interval(rollout);
         let due = charge.renewed.is_none_or(|at| now.duration_since(at).unsigned_abs() >= interval);
         let answered = rollout.pending.is_none();
         if !planner::holds_grant(rollout) || !due {
             return Ok(None);
         }
-        match self.world.renew(&charge.rollout, charge.epoch).await {
+        match self.driver.world.renew(&charge.rollout, charge.epoch).await {
             Ok(Renewal::Held) => charge.renewed = Some(now),
             Ok(Renewal::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
             // With an answer outstanding the splitter may hold another weight than the record says; that comes first.
             Ok(Renewal::Lapsed) if answered => return Ok(Some(RollbackCause::GrantExpired)),
             Ok(Renewal::Lapsed) => {}
-            Err(unreachable) => (self.observe)(Notice::Trouble(&unreachable)),
+            Err(unreachable) => (self.driver.observe)(Notice::Trouble(&unreachable)),
         }
         Ok(None)
     }
 
     async fn apply(&mut self, charge: &Charge, sequence: u32, effect: Effect) -> Result<(), DriveError> {
         let command = Command { rollout: charge.rollout.clone(), sequence, epoch: charge.epoch, effect };
-        let asked_before = self.rollout(&charge.rollout)?.sequence == sequence;
-        if !asked_before && !self.record(vec![Event::EffectRequested { command: command.clone() }]).await? {
+        if !self.intend(&command).await? {
             return Ok(());
         }
-        let outcome = match self.world.apply(&command).await {
+        let outcome = match self.driver.world.apply(&command).await {
             Ok(Outcome::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
-            Ok(outcome) => outcome,
+            Ok(outcome) => clipped(outcome),
             Err(unreachable) => {
-                (self.observe)(Notice::Trouble(&unreachable));
+                (self.driver.observe)(Notice::Trouble(&unreachable));
                 tokio::time::sleep(RETRY).await;
                 return Ok(());
             }
         };
-        loop {
-            let (rollout, outcome) = (charge.rollout.clone(), outcome.clone());
-            if self.record(vec![Event::EffectFinished { rollout, sequence, outcome }]).await? {
-                return Ok(());
+        let rollout = self.rollout(&charge.rollout)?;
+        // A refused raise is itself the decision to take the release back; what is left to say is that users met it.
+        let incident = match &outcome {
+            Outcome::Refused { detail } if raises(&command.effect) && rollout.cause.is_none() => {
+                incident(rollout, &RollbackCause::PlatformRefused { detail: detail.clone() })
             }
-            // What happened has happened, whatever else was recorded meanwhile.
-            self.catch_up()?;
+            _ => None,
+        };
+        let mut events = vec![Event::EffectFinished { rollout: charge.rollout.clone(), sequence, outcome }];
+        events.extend(incident);
+        self.record_anyway(events).await
+    }
+
+    /// Records that the command is about to be asked for, unless it is recorded; false when it must be decided anew.
+    async fn intend(&mut self, command: &Command) -> Result<bool, DriveError> {
+        let rollout = self.rollout(&command.rollout)?;
+        if rollout.sequence == command.sequence {
+            return Ok(true);
         }
+        let requested = vec![Event::EffectRequested { command: command.clone() }];
+        if rollout.cause.is_none() {
+            return self.record(requested).await;
+        }
+        // Nothing that others record takes a decision to take it back away, so a busy ledger must not delay it.
+        self.record_anyway(requested).await?;
+        Ok(self.rollout(&command.rollout)?.pending.as_ref() == Some(command))
+    }
+
+    /// Records what holds whatever else was recorded meanwhile.
+    async fn record_anyway(&mut self, events: Vec<Event>) -> Result<(), DriveError> {
+        let actor = Actor::Machine("trimtab".into());
+        self.driver.follower.ledger().append(&actor, self.now(), events).await?;
+        self.catch_up()
     }
 
     async fn look(&mut self, charge: &Charge) -> Result<(), DriveError> {
         let asked = self.now();
-        let sample = match self.world.sample(asked).await {
+        let sample = match self.driver.world.sample(asked).await {
             Ok(sample) => Some(sample),
             Err(unreachable) => {
-                (self.observe)(Notice::Trouble(&unreachable));
+                (self.driver.observe)(Notice::Trouble(&unreachable));
                 None
             }
         };
@@ -256,7 +301,7 @@ impl<W: World> Driver<'_, W> {
 
     async fn withdraw(&mut self, id: &RolloutId, cause: RollbackCause) -> Result<(), DriveError> {
         let events = withdrawal(self.rollout(id)?, cause);
-        self.record(events).await.map(|_| ())
+        self.record_anyway(events).await
     }
 
     async fn finish(&mut self, id: &RolloutId, outcome: RolloutOutcome) -> Result<(), DriveError> {
@@ -267,7 +312,7 @@ impl<W: World> Driver<'_, W> {
             RolloutOutcome::Completed if rollout.plan.stable.is_none() => Event::ServiceDeployed(change),
             RolloutOutcome::Completed => Event::ServiceUpgraded(change),
         }];
-        if outcome == RolloutOutcome::RolledBack && harmed(rollout) {
+        if rollout.incident {
             events.push(Event::IncidentResolved { incident: id.to_string() });
         }
         events.push(Event::RolloutFinished { rollout: id.clone(), outcome });
@@ -281,13 +326,45 @@ impl<W: World> Driver<'_, W> {
         if planner::holds_grant(rollout) {
             pause = pause.min(planner::renewal_interval(rollout));
         }
-        let size = self.follower.state().size;
+        let size = self.driver.follower.state().size;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            changed = self.follower.ledger().changed(size) => { changed?; }
-            _ = self.wish.changed() => {}
+            changed = self.driver.follower.ledger().changed(size) => { changed?; }
+            () = heard(&mut self.driver.wish) => {}
         }
         Ok(())
+    }
+}
+
+/// Ends when the wish changes; never, when nobody is left to change it.
+async fn heard(wish: &mut watch::Receiver<Wish>) {
+    if wish.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A platform's words, cut to what a record can hold with whatever else is said.
+fn clipped(outcome: Outcome) -> Outcome {
+    let clip = |mut detail: String| {
+        if detail.len() > DETAIL_BYTES_MAX {
+            detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+            detail.push('…');
+        }
+        detail
+    };
+    match outcome {
+        Outcome::Applied { detail } => Outcome::Applied { detail: clip(detail) },
+        Outcome::Refused { detail } => Outcome::Refused { detail: clip(detail) },
+        fenced @ Outcome::Fenced { .. } => fenced,
+    }
+}
+
+/// Whether the effect gives the release more traffic.
+fn raises(effect: &Effect) -> bool {
+    match effect {
+        Effect::SetWeight { weight, .. } => *weight > Weight::ZERO,
+        Effect::Promote { .. } => true,
+        Effect::Start { .. } | Effect::Retire { .. } => false,
     }
 }
 
@@ -296,19 +373,25 @@ fn harmed(rollout: &Rollout) -> bool {
     rollout.weight_max > Weight::ZERO
 }
 
-/// The events of deciding to take a release back.
+/// The events of deciding to take a release back; none when it is being taken back already, or when it is too late: see
+/// [`Rollout::withdrawable`].
 pub fn withdrawal(rollout: &Rollout, cause: RollbackCause) -> Vec<Event> {
-    let summary = format!("{} {}: {cause}", rollout.plan.revision.service, rollout.plan.version);
-    let requested = Event::RollbackRequested { rollout: rollout.plan.id.clone(), cause };
-    if !harmed(rollout) {
-        return vec![requested];
+    if !rollout.withdrawable() {
+        return Vec::new();
     }
-    let detected = Event::IncidentDetected {
+    let incident = incident(rollout, &cause);
+    let mut events = vec![Event::RollbackRequested { rollout: rollout.plan.id.clone(), cause }];
+    events.extend(incident);
+    events
+}
+
+/// Opens an incident if users met the release and none is open.
+fn incident(rollout: &Rollout, cause: &RollbackCause) -> Option<Event> {
+    (harmed(rollout) && !rollout.incident).then(|| Event::IncidentDetected {
         incident: rollout.plan.id.to_string(),
         service: rollout.plan.revision.service.clone(),
         environment: rollout.plan.environment.name.clone(),
         rollout: Some(rollout.plan.id.clone()),
-        summary,
-    };
-    vec![requested, detected]
+        summary: format!("{} {}: {cause}", rollout.plan.revision.service, rollout.plan.version),
+    })
 }

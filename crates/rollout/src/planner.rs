@@ -13,9 +13,10 @@ use delivery::clock::millis_between;
 use delivery::effect::Effect;
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
-use delivery::strategy::OnInconclusive;
+use delivery::strategy::{OnInconclusive, Step};
 use delivery::text;
 use delivery::traffic::Weight;
+use platform::grant::GRANT_TTL_MAX;
 
 use crate::progress::{Position, Rollout};
 
@@ -67,9 +68,10 @@ pub fn next(rollout: &Rollout, now: Timestamp) -> Next {
     }
 }
 
-/// The wait between two renewals of the grant: three chances before it runs out.
+/// The wait between two renewals of the grant: three chances before it runs out, which it does after
+/// [`GRANT_TTL_MAX`] at the latest.
 pub fn renewal_interval(rollout: &Rollout) -> Duration {
-    rollout.plan.environment.strategy.grant_ttl() / 3
+    rollout.plan.environment.strategy.grant_ttl().min(GRANT_TTL_MAX) / 3
 }
 
 /// Whether the splitter holds a grant that must be renewed.
@@ -163,20 +165,28 @@ fn stay(rollout: &Rollout, position: Position, now: Timestamp) -> Next {
     }
     // The verdict must be about the artifact that the plan names (I4).
     let bound = look.is_some_and(|look| look.evidence.digest == rollout.plan.revision.digest);
-    if finding == Some(Finding::Safe) && bound && now >= hold_until {
+    // Nor may it be late: a controller that was away looks again before it goes by what was seen then.
+    let fresh_ms = strategy.analysis.silence_ms.max(strategy.analysis.interval_ms.saturating_mul(2));
+    let fresh = look.is_some_and(|look| millis_between(look.at, now) < fresh_ms);
+    if finding == Some(Finding::Safe) && bound && fresh && now >= hold_until {
         return advance(rollout, position);
     }
     let waited_ms = millis_between(position.since, now);
-    let limit_ms = match strategy.on_inconclusive {
-        OnInconclusive::Rollback => step.deadline_ms,
-        OnInconclusive::Hold => step.deadline_ms.saturating_mul(2),
-    };
+    let limit_ms = patience_ms(rollout, step);
     if waited_ms >= limit_ms {
         return Next::Withdraw(RollbackCause::Inconclusive { detail: inconclusive(rollout, waited_ms) });
     }
     let look_at = look.map_or(position.since, |look| look.at);
     let next_look = after(look_at, strategy.analysis.interval_ms);
     if now >= next_look { Next::Look } else { Next::Wait(next_look) }
+}
+
+/// How long a step may go without evidence before the release is taken back, in milliseconds.
+pub fn patience_ms(rollout: &Rollout, step: &Step) -> u64 {
+    match rollout.plan.environment.strategy.on_inconclusive {
+        OnInconclusive::Rollback => step.deadline_ms,
+        OnInconclusive::Hold => step.deadline_ms.saturating_mul(2),
+    }
 }
 
 fn inconclusive(rollout: &Rollout, waited_ms: u64) -> String {
@@ -189,6 +199,9 @@ fn inconclusive(rollout: &Rollout, waited_ms: u64) -> String {
         }
         Some(look) if look.evidence.finding == Finding::RatioMismatch => {
             format!("the traffic was not split as asked for {waited}")
+        }
+        Some(look) if look.evidence.finding == Finding::Safe => {
+            format!("the last evidence was from before the deadline, and nobody looked for {waited}")
         }
         Some(look) => {
             let requests = text::count(look.evidence.canary_requests, "request");

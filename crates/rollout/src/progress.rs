@@ -3,10 +3,11 @@
 //! Leaves out what to do next (`planner`) and how (`driver`). Invariant: the fold never fails; an event that does not fit
 //! (a repetition, one that came too late) changes nothing.
 
+use delivery::clock::millis_between;
 use delivery::effect::{Command, Effect, Outcome};
 use delivery::evidence::{self, Evidence};
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
-use delivery::strategy::Step;
+use delivery::strategy::{OnInconclusive, Step};
 use delivery::traffic::{Sample, Weight};
 use delivery::{Event, Timestamp};
 
@@ -82,6 +83,8 @@ pub struct Rollout {
     pub looks: Vec<Look>,
     /// Why it is being taken back.
     pub cause: Option<RollbackCause>,
+    /// Whether an incident was opened for it that is not closed.
+    pub incident: bool,
     /// How it ended.
     pub outcome: Option<RolloutOutcome>,
     /// When things happened.
@@ -107,6 +110,7 @@ impl Rollout {
             begun: Vec::new(),
             looks: Vec::new(),
             cause: None,
+            incident: false,
             outcome: None,
             milestones: Milestones::default(),
         }
@@ -128,9 +132,24 @@ impl Rollout {
         self.looks.last().filter(|look| look.step == position.step && look.at >= position.since)
     }
 
-    /// Whether the next command's answer could still make the new revision stable.
-    fn promoting(&self) -> bool {
+    /// Whether it serves, or the next answer could still make it serve. It is too late to take it back then: what serves is
+    /// reverted by a rollout of its own.
+    pub fn promoting(&self) -> bool {
         self.promoted || matches!(&self.pending, Some(Command { effect: Effect::Promote { .. }, .. }))
+    }
+
+    /// Whether asking to take it back has an effect now.
+    pub fn withdrawable(&self) -> bool {
+        self.active() && self.cause.is_none() && !self.promoting()
+    }
+
+    /// Whether its step went without evidence for so long that it waits for a person, who may let it go on.
+    pub fn held(&self, now: Timestamp) -> bool {
+        let strategy = &self.plan.environment.strategy;
+        let overdue = self.position.zip(self.step()).is_some_and(|(position, step)| {
+            step.analyse && !position.resumed && millis_between(position.since, now) >= step.deadline_ms
+        });
+        overdue && strategy.on_inconclusive == OnInconclusive::Hold && self.withdrawable()
     }
 
     /// Takes in one event that names this rollout.
@@ -144,7 +163,7 @@ impl Rollout {
                 self.holder = Some(holder.clone());
             }
             Event::EffectRequested { command } if command.sequence == self.sequence + 1 => {
-                self.request(command);
+                self.request(command, at);
             }
             Event::EffectFinished { sequence, outcome, .. } if *sequence == self.sequence => {
                 if let Some(command) = self.pending.take() {
@@ -155,16 +174,19 @@ impl Rollout {
                 let (sample, evidence) = (sample.clone(), evidence.clone());
                 self.looks.push(Look { at, step: *step as usize, sample, evidence });
             }
-            Event::RolloutResumed { step, .. } => {
+            // A step that is not held is watched: waving it through would end that.
+            Event::RolloutResumed { step, .. } if self.held(at) => {
                 if let Some(position) = &mut self.position
                     && position.step == *step as usize
                 {
                     position.resumed = true;
                 }
             }
-            Event::RollbackRequested { cause, .. } if self.cause.is_none() && !self.promoting() => {
+            Event::RollbackRequested { cause, .. } if self.withdrawable() => {
                 self.withdraw(cause.clone(), at);
             }
+            Event::IncidentDetected { .. } => self.incident = true,
+            Event::IncidentResolved { .. } => self.incident = false,
             Event::RolloutFinished { outcome, .. } => {
                 self.outcome = Some(*outcome);
                 self.milestones.finished = Some(at);
@@ -178,10 +200,15 @@ impl Rollout {
         self.milestones.decided = Some(at);
     }
 
-    fn request(&mut self, command: &Command) {
+    fn request(&mut self, command: &Command, at: Timestamp) {
         self.sequence = command.sequence;
         if let Effect::SetWeight { weight, .. } = &command.effect {
             self.weight_max = self.weight_max.max(*weight);
+            // Weight 0 is only ever asked for to take a release back. If the record of why is damaged, it still counts.
+            if *weight == Weight::ZERO && self.cause.is_none() {
+                let detail = "the record of why it is taken back can't be read".into();
+                self.withdraw(RollbackCause::PlatformRefused { detail }, at);
+            }
         }
         self.pending = Some(command.clone());
     }
@@ -244,7 +271,7 @@ impl Rollout {
     /// Milliseconds from the first canary request's possibility to the acknowledged weight 0.
     pub fn exposure_ms(&self) -> Option<u64> {
         let until = self.milestones.withdrawn?;
-        Some(delivery::clock::millis_between(self.milestones.exposed?, until))
+        Some(millis_between(self.milestones.exposed?, until))
     }
 
     /// What the last look found, in one clause.

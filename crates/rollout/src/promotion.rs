@@ -6,12 +6,15 @@
 //! Invariants: an approval counts only for the artifact, environment and rules that it names (I5); authors and machines
 //! never approve (I6); every blocker names an action that moves it (I13).
 
+use std::cmp::Ordering;
+
 use delivery::code::Code;
 use delivery::environment::{Environment, Freeze, FreezeWindow, Kpi, KpiRule};
 use delivery::release::Release;
 use delivery::rollout::RolloutOutcome;
 use delivery::{Actor, Digest, EnvironmentName, GateName, Problem, RolloutId, Timestamp};
 
+use crate::progress::Rollout;
 use crate::state::State;
 
 /// The change failure KPI looks at this many of the last promotions.
@@ -47,6 +50,8 @@ pub enum Blocker {
         authors: Vec<String>,
         /// An approval exists, but for other contents or rules.
         void: bool,
+        /// How many of those who may have not approved yet; `None` when anyone may.
+        left: Option<usize>,
     },
     /// The environment is frozen.
     Frozen {
@@ -59,6 +64,8 @@ pub enum Blocker {
     KpiUnmet {
         /// What is measured and what is asked, in one clause.
         detail: String,
+        /// What moves it.
+        action: String,
     },
     /// Another rollout is under way there.
     RolloutRunning {
@@ -88,7 +95,7 @@ impl Blocker {
             }
             Self::GateMissing { gate } => format!("gate {gate} has not judged the run that built it"),
             Self::EarlierEnvironment { environment } => format!("it has not served in {environment} yet"),
-            Self::ApprovalMissing { missing, approvers, authors, void } => {
+            Self::ApprovalMissing { missing, approvers, authors, void, .. } => {
                 let who = if approvers.is_empty() { "anyone else".into() } else { approvers.join(", ") };
                 let stale = if *void {
                     "; an earlier approval is void, because what it was bound to changed"
@@ -102,7 +109,7 @@ impl Blocker {
                 )
             }
             Self::Frozen { reason, until } => format!("the environment is frozen until {until}: {reason}"),
-            Self::KpiUnmet { detail } => detail.clone(),
+            Self::KpiUnmet { detail, .. } => detail.clone(),
             Self::RolloutRunning { rollout } => format!("rollout {rollout} is under way there"),
         }
     }
@@ -113,13 +120,17 @@ impl Blocker {
             Self::GateFailed { .. } => "mend what the gate names, commit, and run: trimtab ship".into(),
             Self::GateMissing { .. } => "run: trimtab ship".into(),
             Self::EarlierEnvironment { environment } => format!("run: trimtab ship --to {environment}"),
+            Self::ApprovalMissing { missing, left: Some(left), .. } if *left < *missing as usize => format!(
+                "name {} who had no hand in it under approvers of {environment} in trimtab.toml, commit, and run: trimtab ship",
+                delivery::text::count(u64::from(*missing).saturating_sub(*left as u64), "more approver")
+            ),
             Self::ApprovalMissing { .. } => {
                 format!("one of them runs: trimtab approve {} --environment {environment}", release.id)
             }
             Self::Frozen { until, .. } => {
                 format!("wait until {until}, then run: trimtab ship --to {environment}")
             }
-            Self::KpiUnmet { .. } => format!("when it is met, run: trimtab ship --to {environment}"),
+            Self::KpiUnmet { action, .. } => action.clone(),
             Self::RolloutRunning { rollout } => {
                 format!("see: trimtab status, or end it with: trimtab rollback {rollout}")
             }
@@ -184,17 +195,48 @@ fn gates(state: &State, release: &Release, environment: &Environment) -> Vec<Blo
         .collect()
 }
 
+/// What two spellings of one e-mail address have in common.
+fn identity(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// Everyone who had a hand in the release, each once.
+fn authors(release: &Release) -> Vec<String> {
+    let commit = &release.commit;
+    let people =
+        [&commit.author, &commit.committer].into_iter().chain(&commit.co_authors).chain(&release.authors);
+    let mut authors: Vec<String> = people.map(|person| identity(&person.email)).collect();
+    authors.sort();
+    authors.dedup();
+    authors
+}
+
 /// Whether this person's approval of the release would count, and if not, why.
 pub fn may_approve(release: &Release, environment: &Environment, actor: &Actor) -> Result<(), Code> {
     let Actor::Human(email) = actor else { return Err(Code::ApproverNotListed) };
-    if release.is_by(email) {
+    let person = identity(email);
+    if authors(release).contains(&person) {
         return Err(Code::ApprovalByAuthor);
     }
     let listed = &environment.approval.approvers;
-    if listed.is_empty() || listed.iter().any(|approver| approver.eq_ignore_ascii_case(email)) {
+    if !person.is_empty() && (listed.is_empty() || listed.iter().any(|approver| identity(approver) == person))
+    {
         Ok(())
     } else {
         Err(Code::ApproverNotListed)
+    }
+}
+
+/// Whether this person may let a held rollout go on without evidence. Where releases need approval, that is for those who may
+/// approve this one; elsewhere for any person.
+pub fn may_resume(state: &State, rollout: &RolloutId, actor: &Actor) -> Result<(), Code> {
+    let Some(rollout) = state.rollouts.get(rollout) else { return Err(Code::RolloutUnknown) };
+    let environment = &rollout.plan.environment;
+    match (actor, state.release(&rollout.plan.release)) {
+        (Actor::Machine(_), _) => Err(Code::ApproverNotListed),
+        (Actor::Human(_), _) if environment.approval.required == 0 => Ok(()),
+        (Actor::Human(_), Some(release)) => may_approve(release, environment, actor),
+        (Actor::Human(_), None) => Err(Code::ApproverNotListed),
     }
 }
 
@@ -209,7 +251,7 @@ fn approval(state: &State, release: &Release, environment: &Environment, policy:
         .filter(about)
         .filter(|approval| approval.digest == release.artifact.digest && approval.policy == *policy)
         .filter(|approval| may_approve(release, environment, &approval.by).is_ok())
-        .map(|approval| approval.by.to_string().to_lowercase())
+        .map(|approval| identity(&approval.by.to_string()))
         .collect();
     counted.sort();
     counted.dedup();
@@ -218,11 +260,15 @@ fn approval(state: &State, release: &Release, environment: &Environment, policy:
         return None;
     }
     let void = counted.is_empty() && state.approvals.iter().any(|approval| about(&approval));
-    let mut authors: Vec<String> = vec![release.commit.author.email.clone()];
-    authors.extend(release.authors.iter().map(|person| person.email.clone()));
-    authors.sort();
-    authors.dedup();
-    Some(Blocker::ApprovalMissing { missing, approvers: rule.approvers.clone(), authors, void })
+    let authors = authors(release);
+    let left = (!rule.approvers.is_empty()).then(|| {
+        let mut left: Vec<String> = rule.approvers.iter().map(|approver| identity(approver)).collect();
+        left.sort();
+        left.dedup();
+        left.retain(|approver| !authors.contains(approver) && !counted.contains(approver));
+        left.len()
+    });
+    Some(Blocker::ApprovalMissing { missing, approvers: rule.approvers.clone(), authors, void, left })
 }
 
 const WEEK_MINUTES: i64 = 7 * 24 * 60;
@@ -254,27 +300,54 @@ fn kpi(
     rule: &KpiRule,
     now: Timestamp,
 ) -> Option<Blocker> {
-    let (value, name) = match rule.kpi {
-        Kpi::SoakMinutes => (soak_minutes(state, release, before, now), "soak time in minutes"),
+    let here = &environment.name;
+    let change_rule =
+        || format!("change the kpi of {here} in trimtab.toml, commit, and run: trimtab ship --to {here}");
+    let (value, name, action) = match rule.kpi {
+        Kpi::SoakMinutes => {
+            let value = soak_minutes(state, release, before, now);
+            (value, "soak time in minutes", soak_action(environment, before, rule, value))
+        }
+        // A promotion that is kept out can't better the share of those that were let in.
         Kpi::ChangeFailurePercent => {
-            (Some(failure_percent(state, release, environment)), "change failure in percent")
+            (Some(failure_percent(state, release, environment)), "change failure in percent", change_rule())
         }
     };
+    let unmet = |detail| Some(Blocker::KpiUnmet { detail, action: action.clone() });
     let Some(value) = value else {
-        return Some(Blocker::KpiUnmet { detail: format!("there is no data for its {name}") });
+        return unmet(format!("there is no data for its {name}"));
     };
-    if let Some(min) = rule.min
-        && value < min
-    {
-        return Some(Blocker::KpiUnmet {
-            detail: format!("its {name} is {value:.1}, at least {min} is asked"),
-        });
+    // A bound that can't be compared with is not met.
+    let below = |min: f64| value.partial_cmp(&min).is_none_or(Ordering::is_lt);
+    let above = |max: f64| value.partial_cmp(&max).is_none_or(Ordering::is_gt);
+    if let Some(min) = rule.min.filter(|min| below(*min)) {
+        return unmet(format!("its {name} is {value:.1}, at least {min} is asked"));
     }
-    match rule.max {
-        Some(max) if value > max => {
-            Some(Blocker::KpiUnmet { detail: format!("its {name} is {value:.1}, at most {max} is allowed") })
+    if let Some(max) = rule.max.filter(|max| above(*max)) {
+        return unmet(format!("its {name} is {value:.1}, at most {max} is allowed"));
+    }
+    None
+}
+
+fn soak_action(
+    environment: &Environment,
+    before: Option<&Environment>,
+    rule: &KpiRule,
+    value: Option<f64>,
+) -> String {
+    let here = &environment.name;
+    let Some(before) = before else {
+        return format!(
+            "remove the soak time of {here}, which has no environment before it, from trimtab.toml, commit, and run: trimtab ship"
+        );
+    };
+    match (value, rule.min) {
+        (None, _) => format!("run: trimtab ship --to {}; its soak time counts from then", before.name),
+        (Some(value), Some(min)) if value < min => {
+            let left = delivery::text::duration(((min - value) * 60_000.0).ceil() as u64);
+            format!("wait {left}, then run: trimtab ship --to {here}")
         }
-        _ => None,
+        _ => format!("change the kpi of {here} in trimtab.toml, commit, and run: trimtab ship --to {here}"),
     }
 }
 
@@ -290,14 +363,27 @@ fn soak_minutes(
     Some(delivery::clock::millis_between(since, now) as f64 / 60_000.0)
 }
 
-/// Share of the last promotions here that were taken back. Where nothing was promoted yet, nothing has failed.
+/// Share of the last promotions here that were taken back, on the way or after they had served. Reverting is no promotion.
+/// Where nothing was promoted yet, nothing has failed: else the first could never enter.
 fn failure_percent(state: &State, release: &Release, environment: &Environment) -> f64 {
     let Some(slot) = state.slot(&release.artifact.service, &environment.name) else { return 0.0 };
-    let ended = slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id)?.outcome);
-    let last: Vec<RolloutOutcome> = ended.take(FAILURES_LOOKED_AT).collect();
-    if last.is_empty() {
-        return 0.0;
+    let rollouts = || slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
+    let completed = |rollout: &Rollout| rollout.outcome == Some(RolloutOutcome::Completed);
+    let mut reverted: Vec<_> = rollouts()
+        .filter(|rollout| completed(rollout))
+        .filter_map(|rollout| rollout.plan.reverts.clone())
+        .collect();
+    let mut failed = 0_usize;
+    let mut seen = 0_usize;
+    let promotions = rollouts().filter(|rollout| rollout.plan.reverts.is_none() && !rollout.active());
+    for rollout in promotions.take(FAILURES_LOOKED_AT) {
+        seen += 1;
+        if !completed(rollout) {
+            failed += 1;
+        } else if let Some(at) = reverted.iter().position(|release| *release == rollout.plan.release) {
+            reverted.swap_remove(at);
+            failed += 1;
+        }
     }
-    let failed = last.iter().filter(|outcome| **outcome == RolloutOutcome::RolledBack).count();
-    100.0 * failed as f64 / last.len() as f64
+    100.0 * failed as f64 / seen.max(1) as f64
 }

@@ -15,6 +15,7 @@ use delivery::{
 };
 
 use crate::progress::Rollout;
+use crate::promotion;
 
 /// One task of a run, as it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,11 @@ impl State {
                     policy: policy.clone(),
                 });
             }
+            Event::RolloutResumed { rollout, .. } => {
+                if promotion::may_resume(self, rollout, &recorded.actor).is_ok() {
+                    self.forward(rollout, &recorded.event, at);
+                }
+            }
             event => self.apply_rollout(event, at),
         }
     }
@@ -181,8 +187,14 @@ impl State {
             Event::EffectRequested { command } => self.forward(&command.rollout, event, at),
             Event::EffectFinished { rollout, .. }
             | Event::RolloutJudged { rollout, .. }
-            | Event::RolloutResumed { rollout, .. }
+            | Event::IncidentDetected { rollout: Some(rollout), .. }
             | Event::RollbackRequested { rollout, .. } => self.forward(rollout, event, at),
+            Event::IncidentResolved { incident } => {
+                // Ours have the rollout's id.
+                if let Ok(rollout) = RolloutId::new(incident.as_str()) {
+                    self.forward(&rollout, event, at);
+                }
+            }
             Event::RolloutFinished { rollout, outcome } => {
                 self.forward(rollout, event, at);
                 if *outcome == RolloutOutcome::Completed {
@@ -208,12 +220,29 @@ impl State {
 
     fn complete(&mut self, rollout: &RolloutId, at: Timestamp) {
         let Some(plan) = self.rollouts.get(rollout).map(|rollout| &rollout.plan) else { return };
-        let slot =
-            self.slots.entry((plan.revision.service.clone(), plan.environment.name.clone())).or_default();
-        slot.previous = slot.current.take();
-        slot.current = Some(plan.release.clone());
-        slot.stable = Some(plan.revision.id.clone());
-        slot.since = Some(at);
+        let key = (plan.revision.service.clone(), plan.environment.name.clone());
+        let Some(slot) = self.slots.get(&key) else { return };
+        let previous = self.served(slot).into_iter().rev().find(|release| **release != plan.release).cloned();
+        let (current, stable) = (plan.release.clone(), plan.revision.id.clone());
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.previous = previous;
+            slot.current = Some(current);
+            slot.stable = Some(stable);
+            slot.since = Some(at);
+        }
+    }
+
+    /// The releases that served there, oldest first, without those that were reverted since.
+    fn served<'a>(&'a self, slot: &'a Slot) -> Vec<&'a ReleaseId> {
+        let mut served = Vec::new();
+        let completed = |rollout: &&Rollout| rollout.outcome == Some(RolloutOutcome::Completed);
+        for rollout in slot.rollouts.iter().filter_map(|id| self.rollouts.get(id)).filter(completed) {
+            if let Some(reverted) = &rollout.plan.reverts {
+                served.retain(|release| *release != reverted);
+            }
+            served.push(&rollout.plan.release);
+        }
+        served
     }
 
     fn run_mut(&mut self, id: &RunId) -> Option<&mut Run> {
@@ -258,13 +287,23 @@ impl State {
         slot.rollouts.iter().rev().filter_map(|id| self.rollouts.get(id)).find(|rollout| rollout.active())
     }
 
-    /// Whether the release has served in the environment.
+    /// Whether the release has served in the environment, and was not reverted since.
     pub fn has_served(&self, release: &ReleaseId, environment: &EnvironmentName) -> bool {
-        self.rollouts.values().any(|rollout| {
-            rollout.plan.release == *release
-                && rollout.plan.environment.name == *environment
-                && rollout.outcome == Some(RolloutOutcome::Completed)
-        })
+        let here = self.slots.iter().filter(|((_, name), _)| name == environment);
+        here.into_iter().any(|(_, slot)| self.served(slot).contains(&release))
+    }
+
+    /// The rollout that ended with the release being taken back in the environment: its own, or one that reverted it
+    /// after it had served. `None` when it was let in again since.
+    pub fn taken_back(&self, release: &Release, environment: &EnvironmentName) -> Option<&Rollout> {
+        let slot = self.slot(&release.artifact.service, environment)?;
+        let completed = |rollout: &Rollout| rollout.outcome == Some(RolloutOutcome::Completed);
+        let concerns = |rollout: &&Rollout| {
+            rollout.plan.release == release.id
+                || (completed(rollout) && rollout.plan.reverts.as_ref() == Some(&release.id))
+        };
+        let last = slot.rollouts.iter().rev().filter_map(|id| self.rollouts.get(id)).find(concerns)?;
+        (last.cause.is_some() || last.plan.release != release.id).then_some(last)
     }
 
     /// The change that a rollout's end makes to its service, for the outside world.

@@ -7,10 +7,12 @@ use delivery::environment::Environment;
 use delivery::event::TaskOutcome;
 use delivery::evidence::Finding;
 use delivery::release::Release;
+use delivery::strategy::Step;
 use delivery::traffic::Weight;
 use delivery::{Digest, EnvironmentName, ServiceName, Timestamp, text};
 
-use crate::progress::Rollout;
+use crate::planner;
+use crate::progress::{Position, Rollout};
 use crate::promotion;
 use crate::state::{Run, State};
 
@@ -61,7 +63,10 @@ fn rollout_why(rollout: &Rollout, circumstances: &Circumstances<'_>) -> Why {
     let mut why = Why { subject, names, blockers: Vec::new(), actions: Vec::new() };
     if !(circumstances.driven)(service, environment) {
         why.blockers.push("no controller is at work on it".into());
-        why.actions.push("run: trimtab ship, or: trimtab server; either goes on where it stopped".into());
+        why.actions.push(format!(
+            "run: trimtab server, which goes on where it stopped; or take it back: trimtab rollback {}",
+            plan.id
+        ));
     }
     let (blocker, action) = phase(rollout, circumstances.now);
     why.blockers.push(blocker);
@@ -89,25 +94,48 @@ fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
             "nothing to do: it ends by itself".into(),
         );
     }
+    if rollout.promoting() {
+        let environment = &rollout.plan.environment.name;
+        return (
+            "all traffic is being given to it, and the platform has not answered yet".into(),
+            format!(
+                "nothing to do: it is asked again until it answers; to take the release back after that, run: trimtab rollback --environment {environment}"
+            ),
+        );
+    }
     let Some((position, step)) = rollout.position.zip(rollout.step()) else {
         let within = text::duration(rollout.plan.revision.ready.within_ms);
         return (format!("the new revision is starting; it has {within} to become ready"), take_back);
     };
-    let strategy = &rollout.plan.environment.strategy;
+    step_phase(rollout, position, step, now)
+}
+
+fn step_phase(rollout: &Rollout, position: Position, step: &Step, now: Timestamp) -> (String, String) {
+    let id = &rollout.plan.id;
+    let take_back = format!("to take it back, run: trimtab rollback {id}");
     let waited = delivery::clock::millis_between(position.since, now);
-    let place = format!("step {} of {} at {}", position.step + 1, strategy.steps.len(), step.weight);
-    let left = text::duration(step.deadline_ms.saturating_sub(waited));
+    let steps = rollout.plan.environment.strategy.steps.len();
+    let place = format!("step {} of {steps} at {}", position.step + 1, step.weight);
+    let hold = text::duration(step.hold_ms.saturating_sub(waited));
     if !step.analyse || position.resumed {
-        let hold = text::duration(step.hold_ms.saturating_sub(waited));
         return (format!("{place} holds for another {hold}"), take_back);
     }
-    match rollout.verdict().map(|look| look.evidence.finding) {
+    let left_ms = planner::patience_ms(rollout, step).saturating_sub(waited);
+    // Whoever looks at an overdue step sees it end, unless it has a person's time left.
+    let left = if left_ms == 0 { "now".into() } else { format!("in {}", text::duration(left_ms)) };
+    let finding = rollout.verdict().map(|look| look.evidence.finding);
+    if rollout.held(now) && left_ms > 0 && finding != Some(Finding::Safe) {
+        return (
+            format!("{place} is held for a person: {}; it is taken back {left}", rollout.finding()),
+            format!("run: trimtab approve {id}, or: trimtab rollback {id}"),
+        );
+    }
+    match finding {
         Some(Finding::Safe) => {
-            let hold = text::duration(step.hold_ms.saturating_sub(waited));
             (format!("{place} is within the margins and holds for another {hold}"), take_back)
         }
         Some(Finding::NoSignal) => (
-            format!("{place} has no signal: no canary request lately; it is taken back in {left}"),
+            format!("{place} has no signal: no canary request lately; it is taken back {left}"),
             format!(
                 "send traffic to {}, or take it back: trimtab rollback {id}",
                 rollout.plan.environment.listen
@@ -115,16 +143,15 @@ fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
         ),
         Some(Finding::RatioMismatch) => (
             format!(
-                "{place}: traffic is not split as asked, so the arms can't be compared; it is taken back in {left}"
+                "{place}: traffic is not split as asked, so the arms can't be compared; it is taken back {left}"
             ),
             take_back,
         ),
-        _ if waited >= step.deadline_ms => (
-            format!("{place} is inconclusive and held for a person"),
-            format!("run: trimtab approve {id}, or: trimtab rollback {id}"),
-        ),
         _ => (
-            format!("{place} collects evidence ({}); its deadline is in {left}", rollout.finding()),
+            format!(
+                "{place} collects evidence ({}); without enough it is taken back {left}",
+                rollout.finding()
+            ),
             take_back,
         ),
     }
@@ -147,8 +174,11 @@ fn release_why(state: &State, release: &Release, circumstances: &Circumstances<'
     names.push(release.version.clone());
     let subject = format!("{service} {} → {}", release.version, environment.name);
     let mut why = Why { subject, names, blockers: Vec::new(), actions: Vec::new() };
-    if let Some(rollout) = taken_back(state, release, &environment.name) {
-        let cause = rollout.cause.as_ref().map_or_else(String::new, ToString::to_string);
+    if let Some(rollout) = state.taken_back(release, &environment.name) {
+        let cause = match &rollout.cause {
+            Some(cause) => cause.to_string(),
+            None => "it was reverted after it had served".into(),
+        };
         why.names.push(rollout.plan.id.to_string());
         why.blockers.push(format!("it was taken back there ({}): {cause}", rollout.plan.id));
         why.actions.push(
@@ -166,15 +196,6 @@ fn release_why(state: &State, release: &Release, circumstances: &Circumstances<'
         why.actions.push(format!("run: trimtab ship --to {}", environment.name));
     }
     Some(why)
-}
-
-/// The release's last rollout in the environment, if it was taken back.
-fn taken_back<'a>(state: &'a State, release: &Release, environment: &EnvironmentName) -> Option<&'a Rollout> {
-    let slot = state.slot(&release.artifact.service, environment)?;
-    let last = slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
-    last.into_iter()
-        .find(|rollout| rollout.plan.release == release.id)
-        .filter(|rollout| rollout.cause.is_some())
 }
 
 fn run_why(state: &State, run: &Run) -> Option<Why> {
