@@ -11,7 +11,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [--quick]      install what is missing, then run every check (README's second command);
                       --quick leaves out the browser and the tests in binaries named real_*
   tidy                our style as a test: prints file:line: message
-  figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all
+  figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
+                      quick (eight rounds of kill9, as in test)
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.

@@ -122,6 +122,7 @@ codes! {
     AddressNotLocal = "0906", Usage, "the server listens on this machine only";
     RequestInvalid = "0907", Usage, "the request can't be understood";
     ServerBusy = "0908", Infrastructure, "the server has too many live streams";
+    OutputLost = "0909", Infrastructure, "the answer could not be written";
 }
 
 impl Code {

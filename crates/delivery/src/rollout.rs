@@ -81,7 +81,9 @@ impl std::fmt::Display for RollbackCause {
             Self::StartFailed { detail } => write!(f, "the new revision did not start: {detail}"),
             Self::Inconclusive { detail } => write!(f, "no evidence by the deadline: {detail}"),
             Self::Requested { by, reason } => write!(f, "{by} asked for it: {reason}"),
-            Self::GrantExpired => f.write_str("the splitter's grant ran out: no controller renewed it in time"),
+            Self::GrantExpired => {
+                f.write_str("the splitter's grant ran out: no controller renewed it in time")
+            }
             Self::PlatformRefused { detail } => write!(f, "the platform refused: {detail}"),
         }
     }

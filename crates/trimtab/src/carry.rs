@@ -208,13 +208,33 @@ pub(crate) fn failed(ran: &Ran) -> Vec<Problem> {
     problems
 }
 
+/// Whether the path is something that a task says it writes: it is made from the commit, so it says nothing against it.
+fn written_by_tasks(project: &Project, repository: &Repository, path: &camino::Utf8Path) -> bool {
+    let whole = repository.root().join(path);
+    let matches = |task: &manifest::Task, glob: &String| {
+        let folder = project.root.join(&task.directory);
+        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
+        let relative = whole.strip_prefix(&folder);
+        // git names an untracked folder with a slash behind it, for all that it holds.
+        let below = |relative: &camino::Utf8Path, glob: &globset::Glob| {
+            path.as_str().ends_with('/') && glob.glob().starts_with(relative.as_str())
+        };
+        glob.is_ok_and(|glob| {
+            relative.is_ok_and(|relative| glob.compile_matcher().is_match(relative) || below(relative, &glob))
+        })
+    };
+    let tasks = &project.manifest.tasks;
+    tasks.iter().any(|task| task.outputs.iter().chain(&task.junit).any(|glob| matches(task, glob)))
+}
+
 /// The repository and the commit to carry: whole, with a commit, without uncommitted changes.
 pub(crate) fn commit(project: &Project) -> Result<(Repository, Commit), Vec<Problem>> {
     let repository = project.repository()?;
     let problem = |error: repo::Error| vec![error.problem()];
     repository.require_whole().map_err(problem)?;
     let commit = repository.head().map_err(problem)?;
-    let dirty = repository.dirty().map_err(problem)?;
+    let mut dirty = repository.dirty().map_err(problem)?;
+    dirty.retain(|path| !written_by_tasks(project, &repository, path));
     if let Some(first) = dirty.first() {
         let more = if dirty.len() > 1 { format!(" and {} more", dirty.len() - 1) } else { String::new() };
         let message =

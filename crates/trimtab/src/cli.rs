@@ -6,10 +6,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use delivery::Problem;
+use delivery::code::Code;
 use delivery::exit::Exit;
 
 use crate::command;
-use crate::output::{Format, Output};
+use crate::output::{self, Format, Output};
 
 /// Carries every change from commit to production, proves each step, and takes a bad release back by itself.
 #[derive(Debug, Parser)]
@@ -74,6 +76,15 @@ pub(crate) fn main() -> ExitCode {
             problems.first().map_or(Exit::Infrastructure, |problem| problem.code.exit())
         }
     };
+    // What was buffered is written now, while a failure can still be told.
+    let flushed = std::io::Write::flush(&mut std::io::stdout());
+    let lost =
+        output::data_lost() || flushed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    if lost && exit == Exit::Success {
+        let problem = Problem::new(Code::OutputLost, "the answer could not be written to standard output");
+        output.problems(&[problem.hint("is the disk full, or standard output closed?")]);
+        return ExitCode::from(Exit::Infrastructure as u8);
+    }
     ExitCode::from(exit as u8)
 }
 
@@ -103,10 +114,7 @@ fn dispatch(cli: &Cli, output: Output) -> command::Result {
 
 fn block_on(work: impl Future<Output = command::Result>) -> command::Result {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        vec![
-            delivery::Problem::new(delivery::code::Code::PlatformUnavailable, "the runtime can't start")
-                .because(&error),
-        ]
+        vec![Problem::new(Code::PlatformUnavailable, "the runtime can't start").because(&error)]
     })?;
     let result = runtime.block_on(work);
     // A blocking read or a child that won't die must not keep the command from ending.

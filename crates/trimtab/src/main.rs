@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod edges;
 mod environment;
+mod interrupt;
 mod load;
 mod output;
 mod project;

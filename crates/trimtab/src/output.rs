@@ -1,13 +1,29 @@
 //! What people and programs get to see: data on standard output, talk on standard error.
 //!
 //! Colour never carries meaning alone, and is only used on a terminal that wants it (anstream decides: NO_COLOR,
-//! CLICOLOR, TERM=dumb). A closed pipe ends the output, not the command.
+//! CLICOLOR, TERM=dumb). A closed pipe ends the output, not the command; data that could not be written otherwise (a full
+//! disk) makes the command fail, so that nobody takes half an answer for a whole one.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use delivery::Problem;
 use serde::Serialize;
+
+/// Whether some data could not be written. One for the process, as standard output is.
+static DATA_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether some data could not be written.
+pub(crate) fn data_lost() -> bool {
+    DATA_LOST.load(Ordering::Relaxed)
+}
+
+fn noted(written: std::io::Result<()>) {
+    if written.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe) {
+        DATA_LOST.store(true, Ordering::Relaxed);
+    }
+}
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +71,7 @@ impl Output {
     /// A line of data for people; nothing with `--format json`.
     pub(crate) fn line(self, text: impl AsRef<str>) {
         if !self.is_json() {
-            let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
+            noted(writeln!(anstream::stdout(), "{}", text.as_ref()));
         }
     }
 
@@ -71,13 +87,13 @@ impl Output {
         if self.is_json()
             && let Ok(text) = serde_json::to_string(value)
         {
-            let _ = writeln!(std::io::stdout(), "{text}");
+            noted(writeln!(std::io::stdout(), "{text}"));
         }
     }
 
     /// Text as it is, whatever the format.
     pub(crate) fn raw(text: &str) {
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        noted(std::io::stdout().write_all(text.as_bytes()));
     }
 
     /// Problems: on standard error for people, on standard output for programs.

@@ -102,7 +102,13 @@ impl Project {
     /// Who acts: the identity given on the command line, or git's.
     pub(crate) fn actor(&self, named: Option<&str>) -> Result<Actor, Vec<Problem>> {
         if let Some(email) = named {
-            return Ok(Actor::Human(email.to_owned()));
+            let looks_right =
+                email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
+            if looks_right && !email.contains(char::is_whitespace) {
+                return Ok(Actor::Human(email.to_owned()));
+            }
+            let problem = Problem::new(Code::IdentityMissing, format!("{email:?} is not an e-mail address"));
+            return Err(vec![problem.hint("people are known by the address that git has of them")]);
         }
         let person = self.repository()?.identity().map_err(|error| vec![error.problem()])?;
         Ok(Actor::Human(person.email))

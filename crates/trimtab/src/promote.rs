@@ -2,8 +2,6 @@
 //!
 //! Used by `ship`, `rollback`, `server` and the demo alike, so there is one way into an environment.
 
-use std::time::Duration;
-
 use delivery::clock::{Clock, Seed};
 use delivery::code::Code;
 use delivery::effect::{Readiness, RevisionSpec};
@@ -319,42 +317,4 @@ fn drive_problem(error: DriveError) -> Problem {
             .hint("the newer controller goes on with it; watch it with: trimtab status"),
         DriveError::Unknown(_) => Problem::new(Code::RolloutUnknown, error.to_string()),
     }
-}
-
-/// Ctrl-C: once takes the release back and ends, twice ends at once (the splitter's grant then takes it back).
-pub(crate) fn interrupts(by: String, cancel: Option<pipeline::CancelHandle>) -> watch::Receiver<Wish> {
-    let (sender, receiver) = watch::channel(Wish::Continue);
-    tokio::spawn(async move {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-        let mut count = 0_u8;
-        loop {
-            let terminated = async {
-                match &mut terminate {
-                    Some(signal) => signal.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated => {}
-            }
-            count += 1;
-            if let Some(cancel) = &cancel {
-                cancel.escalate();
-            }
-            if count == 1 {
-                let _ = sender.send(Wish::TakeBack { by: by.clone() });
-                continue;
-            }
-            // Tasks get a moment to be killed; a rollout is left to the splitter's dead-man's grant.
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            end_now();
-        }
-    });
-    receiver
-}
-
-#[expect(clippy::exit, reason = "the second Ctrl-C ends the process wherever it is")]
-fn end_now() -> ! {
-    std::process::exit(i32::from(delivery::exit::Exit::Infrastructure as u8))
 }

@@ -1,6 +1,6 @@
 //! A wall clock that was set back an hour: the ledger's time goes on from where it stopped, and nothing waits for the hour.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test starts the real binary")]
+#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ fn a_clock_that_jumped_back_neither_stops_nor_reorders() {
     .unwrap();
     let path = root.join(".trimtab/ledger.db");
     let now = delivery::clock::SteadyClock::anchored(None).now();
-    let later = now.saturating_add(std::time::Duration::from_secs(3_600)).unwrap();
+    let later = now.saturating_add(std::time::Duration::from_hours(1)).unwrap();
     let ledger = Ledger::open(&path, Access::ReadWrite).unwrap();
     let event = Event::IncidentResolved { incident: "from the future".into() };
     ledger.append_blocking(&Actor::Machine("test".into()), later, vec![event]).unwrap();
@@ -42,7 +42,7 @@ fn a_clock_that_jumped_back_neither_stops_nor_reorders() {
     assert!(times.len() > 3 && times.is_sorted(), "{times:?}");
     let passed = times.last().unwrap().duration_since(later);
     assert!(
-        passed.unsigned_abs() < std::time::Duration::from_secs(60),
+        passed.unsigned_abs() < std::time::Duration::from_mins(1),
         "time goes on at its own pace: {passed:?}"
     );
     let doctor = trimtab(&["doctor"]);

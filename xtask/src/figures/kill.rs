@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::Event;
 use delivery::effect::Effect;
-use delivery::rollout::RolloutOutcome;
+use delivery::rollout::{RollbackCause, RolloutOutcome};
 use delivery::traffic::Weight;
+use delivery::{Event, RolloutId};
 
 use super::dice::Dice;
 use super::evidence::{Faults, Record, examine};
@@ -414,14 +414,31 @@ impl<'a> Lane<'a> {
     fn count_ends(&mut self, bad: bool, records: &[Record]) {
         let build = if bad { "bad" } else { "good" };
         for record in records {
-            if let Event::RolloutFinished { outcome, .. } = &record.event {
+            if let Event::RolloutFinished { rollout, outcome } = &record.event {
                 let end = match outcome {
                     RolloutOutcome::Completed => "completed",
-                    RolloutOutcome::RolledBack => "taken back",
+                    RolloutOutcome::RolledBack => cause_of(rollout, records),
                 };
                 *self.tally.ends.entry(format!("{build} {end}")).or_default() += 1;
             }
         }
+    }
+}
+
+/// Why a rollout was first to be taken back, in a few words.
+fn cause_of(id: &RolloutId, records: &[Record]) -> &'static str {
+    let cause = records.iter().find_map(|record| match &record.event {
+        Event::RollbackRequested { rollout, cause } if rollout == id => Some(cause),
+        _ => None,
+    });
+    match cause {
+        Some(RollbackCause::Harm { .. }) => "taken back for harm",
+        Some(RollbackCause::GrantExpired) => "taken back after its grant ran out",
+        Some(RollbackCause::Inconclusive { .. }) => "taken back without evidence",
+        Some(RollbackCause::PlatformRefused { .. }) => "taken back after a refusal",
+        Some(RollbackCause::StartFailed { .. }) => "taken back after it did not start",
+        Some(RollbackCause::Requested { .. }) => "taken back by a person",
+        None => "taken back",
     }
 }
 

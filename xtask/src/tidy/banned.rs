@@ -71,7 +71,7 @@ const BANS: &[Ban] = &[
             "crates/server/src/lib.rs",
             "crates/trimtab/src/load.rs",
             // Ctrl-C, listened for as long as the process lives.
-            "crates/trimtab/src/promote.rs",
+            "crates/trimtab/src/interrupt.rs",
         ],
     },
     Ban {

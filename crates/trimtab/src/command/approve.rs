@@ -23,6 +23,7 @@ use crate::project::{self, Project};
 ///   trimtab approve rel-7k3m9x2p --environment production
 ///   trimtab approve ro-7k3m9x2p --comment "the spike was the load test"
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// A release, a version, or a held rollout. Without one: what waits, if it is only one thing.
     thing: Option<String>,

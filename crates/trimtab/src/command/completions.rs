@@ -9,6 +9,7 @@ use crate::output::Output;
 ///
 ///   trimtab completions bash > ~/.local/share/bash-completion/completions/trimtab
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The shell.
     #[arg(value_enum)]

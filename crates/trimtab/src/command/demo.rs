@@ -14,6 +14,7 @@ use warehouse::Window;
 use crate::carry::{self, RunOptions};
 use crate::command::{report, server, why};
 use crate::demo::{APPROVER, AUTHOR, GOOD, Scenario, Shop};
+use crate::interrupt;
 use crate::load::{Load, LoadReport};
 use crate::output::Output;
 use crate::project::{self, Project};
@@ -29,6 +30,7 @@ use crate::{edges, environment};
 ///   trimtab demo --scenario latency
 ///   trimtab demo --keep              leaves everything running, with the dashboard
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// What is wrong with the third release.
     #[arg(long, value_enum, default_value_t = Scenario::Errors)]
@@ -66,7 +68,7 @@ pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let project = Project::at(shop.root().to_owned())?;
     let result = tokio::select! {
         result = story(args, &shop, &project, output) => result,
-        _ = tokio::signal::ctrl_c() => Err(vec![Problem::new(Code::RunCancelled, "the demo was interrupted")]),
+        () = interrupt::stopped() => Err(vec![Problem::new(Code::RunCancelled, "the demo was interrupted")]),
     };
     for config in edges::all(&project) {
         if let Ok(edge) = platform::edge::Edge::connect(&config).await {

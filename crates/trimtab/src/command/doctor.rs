@@ -18,6 +18,7 @@ use crate::{edges, environment};
 ///
 ///   trimtab doctor
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {}
 
 /// Less free space than this is worth a word.

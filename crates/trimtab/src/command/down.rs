@@ -14,6 +14,7 @@ use crate::project::Project;
 ///   trimtab down
 ///   trimtab down --environment staging
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Only this environment.
     #[arg(long, short)]

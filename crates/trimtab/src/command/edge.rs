@@ -9,6 +9,7 @@ use crate::environment;
 
 /// Serves one service in one environment (started by trimtab itself).
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Its configuration, written by who starts it.
     #[arg(long)]

@@ -11,6 +11,7 @@ use crate::output::Output;
 ///   trimtab explain TRM-0804
 ///   trimtab explain            lists all codes
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The code, as it was printed. Without one, all codes are listed.
     code: Option<String>,

@@ -19,6 +19,7 @@ use crate::output::Output;
 ///   trimtab init
 ///   trimtab init --dry-run      shows what would be written
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Only show what would be written.
     #[arg(long)]
@@ -88,7 +89,13 @@ fn write_new(path: &Utf8Path, text: &str) -> Result<(), Vec<Problem>> {
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
-        vec![Problem::new(Code::ManifestUnreadable, format!("{path} can't be written")).because(&error)]
+        // Half a manifest would keep the next init from writing a whole one. One that was there before stays.
+        if error.kind() != std::io::ErrorKind::AlreadyExists {
+            let _ = std::fs::remove_file(path);
+        }
+        let full = error.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { Code::StoreFull } else { Code::ManifestUnreadable };
+        vec![Problem::new(code, format!("{path} can't be written")).because(&error)]
     })
 }
 

@@ -12,6 +12,7 @@ use crate::project::{self, Project};
 
 /// Checks or shows the ledger.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,

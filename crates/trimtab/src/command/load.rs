@@ -13,6 +13,7 @@ use crate::output::Output;
 ///
 ///   trimtab load http://127.0.0.1:8080/ --rate 100 --seconds 30
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Where to; only addresses on this machine.
     url: http::Uri,
@@ -33,7 +34,7 @@ pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let load = Load::start(args.url.clone(), args.rate.clamp(0.1, 20_000.0));
     tokio::select! {
         () = tokio::time::sleep(Duration::from_secs(args.seconds.min(3_600))) => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = crate::interrupt::stopped() => {}
     }
     let report = load.stop();
     output.line(format!(

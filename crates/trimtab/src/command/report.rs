@@ -14,6 +14,7 @@ use crate::project::{self, Project};
 
 /// Reports on delivery.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     #[command(subcommand)]
     report: Report,
@@ -30,7 +31,7 @@ enum Report {
 #[derive(Debug, clap::Args)]
 struct DoraArgs {
     /// Days to look back.
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     days: u32,
     /// Only from git: version tags count as deployments.
     #[arg(long)]

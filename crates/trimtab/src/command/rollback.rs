@@ -14,9 +14,10 @@ use serde::Serialize;
 use crate::cli::Global;
 use crate::edges;
 use crate::environment as process;
+use crate::interrupt;
 use crate::output::Output;
 use crate::project::{self, Project};
-use crate::promote::{self, Arrival, Controller};
+use crate::promote::{Arrival, Controller};
 
 /// Takes a release back: the rollout under way, or the release that serves.
 ///
@@ -24,6 +25,7 @@ use crate::promote::{self, Arrival, Controller};
 ///   trimtab rollback ro-7k3m9x2p
 ///   trimtab rollback --environment production   what serves there goes, what served before comes back
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The rollout under way.
     rollout: Option<String>,
@@ -62,7 +64,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
     let mut controller = Controller {
         project: &project,
         clock: &clock,
-        wish: promote::interrupts(actor.to_string(), None),
+        wish: interrupt::wishes(actor.to_string(), None),
         holder: process::holder("rollback"),
         output,
         follower,

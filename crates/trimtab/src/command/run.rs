@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::carry::{self, RunOptions};
 use crate::cli::Global;
 use crate::environment;
+use crate::interrupt;
 use crate::output::Output;
 use crate::project::{self, Project};
-use crate::promote::{self, Controller};
+use crate::promote::Controller;
 
 /// Runs tasks and what they need; what is unchanged comes from the cache.
 ///
@@ -20,6 +21,7 @@ use crate::promote::{self, Controller};
 ///   trimtab run test            one task and what it needs
 ///   trimtab run --explain       why each task ran or did not
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Tasks, as trimtab.toml names them. Without one: all.
     tasks: Vec<String>,
@@ -81,11 +83,16 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
     let follower = project.follower()?;
     let clock = project::clock(&follower);
     let actor = project.actor(None).unwrap_or_else(|_| delivery::Actor::Machine("trimtab".into()));
+    if project.manifest.tasks.is_empty() {
+        output.talk(
+            "trimtab.toml names no task; add one, such as: [task.test] with command = [\"make\", \"test\"]",
+        );
+    }
     let (handle, cancel) = pipeline::Cancel::channel();
     let mut controller = Controller {
         project: &project,
         clock: &clock,
-        wish: promote::interrupts(actor.to_string(), Some(handle)),
+        wish: interrupt::wishes(actor.to_string(), Some(handle)),
         holder: environment::holder("run"),
         output,
         follower,

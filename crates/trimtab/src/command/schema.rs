@@ -9,6 +9,7 @@ use crate::output::Output;
 /// Point your editor at it for completion and checks:
 ///   trimtab schema > trimtab.schema.json
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {}
 
 #[expect(clippy::unnecessary_wraps, reason = "every command has the same shape")]

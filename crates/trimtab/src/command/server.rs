@@ -19,6 +19,7 @@ use store::{Access, Ledger};
 use tokio::sync::watch;
 
 use crate::cli::Global;
+use crate::interrupt;
 use crate::output::Output;
 use crate::project::{self, Project};
 use crate::promote::{Controller, SystemSeed};
@@ -31,6 +32,7 @@ use crate::{edges, environment};
 ///
 /// Reading needs nothing; whatever changes something needs the token, which the printed address carries.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The address; only one of this machine.
     #[arg(long, default_value = "127.0.0.1:8770")]
@@ -54,14 +56,9 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
     output.talk("Ctrl-C ends it; what is deployed goes on");
     output.json(&Served { version: 1, address: running.address().to_string(), url: running.url() });
     let (_sender, wish) = watch::channel(Wish::Continue);
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|error| {
-            vec![Problem::new(Code::PlatformUnavailable, "signals can't be heard").because(&error)]
-        })?;
     tokio::select! {
         result = reconcile(&project, &wish, output) => result?,
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        () = interrupt::stopped() => {}
     }
     running.stop().await;
     Ok(Exit::Success)
@@ -113,7 +110,7 @@ async fn go_on(
 /// Starts the dashboard of a project.
 pub(crate) async fn start(project: &Project, listen: &str) -> Result<Running, Vec<Problem>> {
     let address: SocketAddr = listen.parse().map_err(|_| {
-        let problem = Problem::new(Code::AddressTaken, format!("{listen:?} is not an address"));
+        let problem = Problem::new(Code::RequestInvalid, format!("{listen:?} is not an address"));
         vec![problem.hint("such as 127.0.0.1:8770")]
     })?;
     let follower = project.follower()?;

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::carry::{self, RunOptions};
 use crate::cli::Global;
 use crate::environment;
+use crate::interrupt;
 use crate::output::Output;
 use crate::project::{self, Project};
-use crate::promote::{self, Arrival, Controller};
+use crate::promote::{Arrival, Controller};
 
 /// Carries the current commit: tasks, gates, provenance, then one environment after the other.
 ///
@@ -23,6 +24,7 @@ use crate::promote::{self, Arrival, Controller};
 /// Ctrl-C once takes the rollout under way back and ends; twice ends at once, and the splitter takes the traffic back by
 /// itself when its grant runs out. A rollout that was left behind is brought to its end first.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The last environment to enter. Without one: the last in trimtab.toml.
     #[arg(long, value_name = "ENVIRONMENT")]
@@ -79,7 +81,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
     let mut controller = Controller {
         project: &project,
         clock: &clock,
-        wish: promote::interrupts(actor.to_string(), Some(handle)),
+        wish: interrupt::wishes(actor.to_string(), Some(handle)),
         holder: environment::holder("ship"),
         output,
         follower,

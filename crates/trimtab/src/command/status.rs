@@ -16,6 +16,7 @@ use crate::project::Project;
 ///   trimtab status
 ///   trimtab status --format json
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {}
 
 #[derive(Debug, Serialize)]

@@ -17,6 +17,7 @@ use crate::project::{self, Project};
 ///   trimtab why production
 ///   trimtab why ro-7k3m9x2p
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// A rollout, release, run, service, environment, task or gate. Without one: everything that waits.
     thing: Option<String>,
