@@ -65,7 +65,7 @@ pub enum RollbackCause {
         /// Why.
         reason: String,
     },
-    /// The splitter took the traffic back by itself, because nobody renewed its grant.
+    /// The splitter took the traffic back by itself: nobody renewed its grant, it was restarted, or its kill switch was used.
     GrantExpired,
     /// The platform refused an effect, or lost the revision.
     PlatformRefused {
@@ -81,9 +81,9 @@ impl std::fmt::Display for RollbackCause {
             Self::StartFailed { detail } => write!(f, "the new revision did not start: {detail}"),
             Self::Inconclusive { detail } => write!(f, "no evidence by the deadline: {detail}"),
             Self::Requested { by, reason } => write!(f, "{by} asked for it: {reason}"),
-            Self::GrantExpired => {
-                f.write_str("the splitter's grant ran out: no controller renewed it in time")
-            }
+            Self::GrantExpired => f.write_str(
+                "the splitter took the traffic back: its grant ran out, it restarted, or it was told to",
+            ),
             Self::PlatformRefused { detail } => write!(f, "the platform refused: {detail}"),
         }
     }

@@ -232,3 +232,43 @@ async fn a_raise_whose_answer_is_lost_is_not_left_on() {
     assert!(matches!(bench.cause(), Some(RollbackCause::Requested { .. })));
     bench.audit();
 }
+
+/// A record that is damaged is left out of the fold. Whichever it is, a release that was being taken back is not raised again.
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_never_raises_what_was_taken_back() {
+    let bench = Bench::new(plan());
+    bench.after_exposure(Duration::from_millis(700), |_, target| target.canary_errors = 0.3);
+    assert_eq!(bench.finish().await, RolloutOutcome::RolledBack);
+    let records = bench.records();
+    let lowers = |event: &Event| {
+        matches!(event, Event::EffectRequested { command } if matches!(
+            &command.effect, Effect::SetWeight { weight, .. } if *weight == Weight::ZERO))
+    };
+    let lowered = records.iter().position(|recorded| lowers(&recorded.event)).unwrap();
+    let mut looked_at = 0;
+    for lost in 1..records.len() {
+        let mut state = rollout::state::State::default();
+        for (index, recorded) in records.iter().enumerate() {
+            if index == lost {
+                state.quarantine(recorded.sequence, "damaged".into());
+                continue;
+            }
+            state.apply(recorded);
+            if index < lowered.max(lost) || lost == lowered {
+                continue;
+            }
+            let much_later = recorded.at.saturating_add(Duration::from_mins(1)).unwrap();
+            for now in [recorded.at, much_later] {
+                looked_at += 1;
+                let next = rollout::planner::next(&state.rollouts[&bench.plan.id], now);
+                let raises = matches!(&next, rollout::planner::Next::Apply { effect, .. } if match effect {
+                    Effect::SetWeight { weight, .. } => *weight > Weight::ZERO,
+                    Effect::Promote { .. } => true,
+                    Effect::Start { .. } | Effect::Retire { .. } => false,
+                });
+                assert!(!raises, "without record {} ({}): {next:?}", lost + 1, records[lost].event.kind());
+            }
+        }
+    }
+    assert!(looked_at > 50, "{looked_at}");
+}
