@@ -3,7 +3,7 @@
 //! A third of the kills strike at a uniformly random time, a third within milliseconds after a commit to the ledger, a third
 //! within milliseconds after the edge saved its state, which is between doing an effect and answering it. A quarter of the
 //! controllers that go on are killed too; some start so late that the edge's grant has run out; some are `trimtab server`.
-//! Leaves out killing the edge and power cuts (the crates' own tests). Invariant: only kills that hit a rollout under way
+//! Leaves out killing the edge (`platform`'s tests) and power cuts. Invariant: only kills that hit a rollout under way
 //! count as rounds; every round is judged, hit or not.
 
 use std::collections::BTreeMap;
