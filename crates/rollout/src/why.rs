@@ -61,7 +61,8 @@ fn rollout_why(rollout: &Rollout, circumstances: &Circumstances<'_>) -> Why {
     let names =
         vec![plan.id.to_string(), plan.release.to_string(), service.to_string(), environment.to_string()];
     let mut why = Why { subject, names, blockers: Vec::new(), actions: Vec::new() };
-    if !(circumstances.driven)(service, environment) {
+    let driven = (circumstances.driven)(service, environment);
+    if !driven {
         why.blockers.push("no controller is at work on it".into());
         why.actions.push(format!(
             "run: trimtab server, which goes on where it stopped; or take it back: trimtab rollback {}",
@@ -69,10 +70,14 @@ fn rollout_why(rollout: &Rollout, circumstances: &Circumstances<'_>) -> Why {
         ));
     }
     let (blocker, action) = phase(rollout, circumstances.now);
+    // Without a controller nothing ends by itself.
+    let action = if driven || action != BY_ITSELF { action } else { "run: trimtab server".into() };
     why.blockers.push(blocker);
     why.actions.push(action);
     why
 }
+
+const BY_ITSELF: &str = "nothing to do: it ends by itself";
 
 fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
     let id = &rollout.plan.id;
@@ -83,16 +88,10 @@ fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
         } else {
             "its traffic is being taken back"
         };
-        return (
-            format!("it is being taken back, because {cause}; {what}"),
-            "nothing to do: it ends by itself".into(),
-        );
+        return (format!("it is being taken back, because {cause}; {what}"), BY_ITSELF.into());
     }
     if rollout.promoted {
-        return (
-            "the release serves; the former revision is being drained".into(),
-            "nothing to do: it ends by itself".into(),
-        );
+        return ("the release serves; the former revision is being drained".into(), BY_ITSELF.into());
     }
     if rollout.promoting() {
         let environment = &rollout.plan.environment.name;

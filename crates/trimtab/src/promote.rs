@@ -180,14 +180,12 @@ impl Controller<'_> {
     }
 
     fn refuse_taken_back(&self, release: &Release, environment: &Environment) -> Result<(), Vec<Problem>> {
-        let state = self.follower.state();
-        let Some(slot) = state.slot(&release.artifact.service, &environment.name) else { return Ok(()) };
-        let last = slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
-        let last = last.into_iter().find(|rollout| rollout.plan.release == release.id);
-        let Some((rollout, cause)) =
-            last.and_then(|rollout| rollout.cause.as_ref().map(|cause| (rollout, cause)))
-        else {
+        let Some(rollout) = self.follower.state().taken_back(release, &environment.name) else {
             return Ok(());
+        };
+        let cause = match &rollout.cause {
+            Some(cause) => cause.to_string(),
+            None => "a person put the release before it back".into(),
         };
         let message = format!(
             "{} {} was already taken back in {} ({}): {cause}",
@@ -306,7 +304,21 @@ impl Controller<'_> {
             wish: self.wish.clone(),
             observe: &mut observe,
         };
-        driver.drive(id).await.map_err(|error| vec![drive_problem(error)])
+        let outcome = driver.drive(id).await.map_err(|error| vec![drive_problem(error)])?;
+        self.clean_up(id, outcome);
+        Ok(outcome)
+    }
+
+    /// Removes the unpacked files of the revision that lost. What can't be removed now costs space, nothing else.
+    fn clean_up(&self, id: &RolloutId, outcome: RolloutOutcome) {
+        let Some(rollout) = self.follower.state().rollouts.get(id) else { return };
+        let gone = match outcome {
+            RolloutOutcome::Completed => rollout.plan.stable.as_ref(),
+            RolloutOutcome::RolledBack => Some(&rollout.plan.revision.id),
+        };
+        if let Some(gone) = gone {
+            let _ = std::fs::remove_dir_all(self.project.layout.revisions().join(gone.as_str()));
+        }
     }
 }
 

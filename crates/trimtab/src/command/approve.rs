@@ -5,7 +5,7 @@ use delivery::code::Code;
 use delivery::environment::Environment;
 use delivery::exit::Exit;
 use delivery::release::Release;
-use delivery::{Actor, Event, Problem};
+use delivery::{Actor, Event, Problem, Timestamp};
 use rollout::promotion;
 use rollout::state::State;
 use serde::Serialize;
@@ -51,11 +51,11 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
     let follower = project.follower()?;
     let actor = project.actor(args.identity.as_deref())?;
     let state = follower.state();
-    let (event, approved, environment) = match held(args, state)? {
+    let now = project::clock(&follower).now();
+    let (event, approved, environment) = match held(args, state, &actor, now)? {
         Some(event) => event,
         None => approval(args, &project, state, &actor)?,
     };
-    let now = project::clock(&follower).now();
     follower.ledger().append(&actor, now, vec![event]).await.map_err(project::problems)?;
     output.line(format!("{actor} approved {approved} for {environment}"));
     output.json(&Approved { version: 1, what: approved, environment, by: actor.to_string() });
@@ -64,19 +64,23 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
 
 type Approval = (Event, String, String);
 
-/// A rollout that was named: it is resumed.
-fn held(args: &Args, state: &State) -> Result<Option<Approval>, Vec<Problem>> {
+/// A rollout that was named: it is resumed, if it waits for a person and this one may.
+fn held(args: &Args, state: &State, actor: &Actor, now: Timestamp) -> Result<Option<Approval>, Vec<Problem>> {
     let Some(thing) = args.thing.as_deref().filter(|thing| thing.starts_with("ro-")) else { return Ok(None) };
     let rollout = state.rollouts.values().find(|rollout| rollout.plan.id.as_str() == thing);
     let Some(rollout) = rollout else {
         return Err(vec![Problem::new(Code::RolloutUnknown, format!("there is no rollout {thing}"))]);
     };
-    let Some(position) = rollout.position.filter(|_| rollout.active() && rollout.cause.is_none()) else {
+    let Some(position) = rollout.position.filter(|_| rollout.held(now)) else {
         return Err(vec![Problem::new(
             Code::NothingToApprove,
             format!("rollout {thing} does not wait for a person"),
         )]);
     };
+    promotion::may_resume(state, &rollout.plan.id, actor).map_err(|code| {
+        let environment = &rollout.plan.environment.name;
+        vec![Problem::new(code, format!("{actor} may not let {thing} go on in {environment}"))]
+    })?;
     let reason = if args.comment.is_empty() { "approved".to_owned() } else { args.comment.clone() };
     let event =
         Event::RolloutResumed { rollout: rollout.plan.id.clone(), step: position.step as u32, reason };

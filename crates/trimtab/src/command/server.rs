@@ -166,11 +166,19 @@ impl LocalOperations {
         let Some(rollout) = follower.state().rollouts.get(&id) else {
             return Err(Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}")));
         };
-        if !rollout.active() || rollout.promoted {
-            let environment = &rollout.plan.environment.name;
-            return Err(Problem::new(Code::NothingToRollBack, format!("rollout {id} has ended")).hint(
-                format!("to take back what serves, run: trimtab rollback --environment {environment}"),
+        if rollout.active() && rollout.cause.is_some() {
+            return Err(Problem::new(
+                Code::NothingToRollBack,
+                format!("rollout {id} is being taken back already"),
             ));
+        }
+        if !rollout.withdrawable() {
+            let environment = &rollout.plan.environment.name;
+            return Err(Problem::new(
+                Code::NothingToRollBack,
+                format!("rollout {id} has ended, or is being promoted"),
+            )
+            .hint(format!("to take back what serves, run: trimtab rollback --environment {environment}")));
         }
         let cause = RollbackCause::Requested { by: actor.to_string(), reason };
         let events = rollout::driver::withdrawal(rollout, cause);
