@@ -41,7 +41,11 @@ fn main() -> Result<(), Failure> {
 }
 
 fn run(threads: usize, task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    // One thread is one thread: the multi-threaded runtime would add the main thread, and every wake-up would cross.
+    let runtime = match threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
+    };
     runtime.block_on(task)
 }
 
