@@ -67,7 +67,10 @@ pub(crate) enum Command {
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let output = Output::new(cli.global.format);
     let exit = match dispatch(&cli, output) {
         Ok(exit) => exit,
@@ -86,6 +89,27 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::from(Exit::Infrastructure as u8);
     }
     ExitCode::from(exit as u8)
+}
+
+/// Help, the version, or a command line that can't be understood: text for people, and for programs a problem like any
+/// other where they asked for JSON.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let mut words = std::env::args().skip_while(|word| !word.starts_with("--format"));
+    let wants_json = match words.next().as_deref() {
+        Some("--format=json") => true,
+        Some("--format") => words.next().as_deref() == Some("json"),
+        _ => false,
+    };
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let problem = Problem::new(Code::RequestInvalid, sentence).hint("see: trimtab --help");
+        Output::new(Format::Json).problems(&[problem]);
+    } else {
+        // A closed pipe is no reason to fail differently.
+        let _ = error.print();
+    }
+    ExitCode::from(error.exit_code() as u8)
 }
 
 fn dispatch(cli: &Cli, output: Output) -> command::Result {

@@ -132,6 +132,7 @@ async fn take_back(
             "would take {} {} back in {}",
             plan.revision.service, plan.version, plan.environment.name
         ));
+        output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: false });
         return Ok(Exit::Success);
     }
     let cause = RollbackCause::Requested { by: controller.actor.to_string(), reason: args.reason.clone() };

@@ -175,27 +175,62 @@ async fn carry_through(
     Ok(Exit::Success)
 }
 
+/// What would be done, for programs.
+#[derive(Debug, Serialize)]
+struct Intended {
+    version: u32,
+    commit: String,
+    tasks: Vec<String>,
+    promotions: Vec<IntendedPromotion>,
+}
+
+#[derive(Debug, Serialize)]
+struct IntendedPromotion {
+    service: String,
+    environment: String,
+    strategy: delivery::strategy::StrategyKind,
+    approvals: u32,
+}
+
 fn dry_run(
     args: &Args,
     project: &Project,
     commit: &delivery::change::Commit,
     output: Output,
 ) -> super::Result {
+    if let Some(name) = &args.to {
+        project.environment(name)?;
+    }
     let plan = carry::plan(project, &[])?;
-    output.line(format!("would carry {} {:?}", commit.id.short(), commit.subject));
-    plan.names().iter().for_each(|task| output.line(format!("  task {task}")));
+    let mut intended = Intended {
+        version: 1,
+        commit: commit.id.to_string(),
+        tasks: plan.names().iter().map(ToString::to_string).collect(),
+        promotions: Vec::new(),
+    };
     for service in project.services(args.service.as_deref())? {
         for environment in &project.manifest.environments {
-            let approvals = match environment.approval.required {
-                0 => String::new(),
-                n => format!(", after {}", delivery::text::count(u64::from(n), "approval")),
-            };
-            let kind = format!("{:?}", environment.strategy.kind).to_lowercase();
-            output.line(format!("  {} → {} by {kind}{approvals}", service.name, environment.name));
+            intended.promotions.push(IntendedPromotion {
+                service: service.name.to_string(),
+                environment: environment.name.to_string(),
+                strategy: environment.strategy.kind,
+                approvals: environment.approval.required,
+            });
             if args.to.as_deref() == Some(environment.name.as_str()) {
                 break;
             }
         }
     }
+    output.line(format!("would carry {} {:?}", commit.id.short(), commit.subject));
+    intended.tasks.iter().for_each(|task| output.line(format!("  task {task}")));
+    for promotion in &intended.promotions {
+        let approvals = match promotion.approvals {
+            0 => String::new(),
+            n => format!(", after {}", delivery::text::count(u64::from(n), "approval")),
+        };
+        let kind = format!("{:?}", promotion.strategy).to_lowercase();
+        output.line(format!("  {} → {} by {kind}{approvals}", promotion.service, promotion.environment));
+    }
+    output.json(&intended);
     Ok(Exit::Success)
 }
