@@ -1,3 +1,5 @@
+//! Tests of `choose`: shares, stickiness and monotone exposure, with golden points.
+
 use proptest::prelude::*;
 
 use super::*;

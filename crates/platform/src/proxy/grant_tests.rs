@@ -1,3 +1,5 @@
+//! Tests of `grant`: a grant ends when it is not renewed, and never comes back.
+
 use super::*;
 
 fn seconds(n: u64) -> Duration {

@@ -1,3 +1,5 @@
+//! Tests of `headers`: what is taken out, what is added, what is kept.
+
 use http::Request;
 
 use super::*;
