@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::Duration;
 
 use camino::Utf8Path;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::Error;
 
@@ -127,19 +127,42 @@ fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection,
 /// The schema version, if the file is ours (or empty) and not newer than we are.
 fn refuse_foreign(path: &Utf8Path, connection: &Connection) -> Result<i64, Error> {
     let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    let version = retry_busy(|| pragma(connection, "user_version")).map_err(fault)?;
-    let application = pragma(connection, "application_id").map_err(fault)?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
-    let fresh = version == 0 && application == 0 && tables == 0;
-    if !fresh && application != APPLICATION {
-        let detail = "it is a database of another program".to_owned();
-        return Err(Error::Unavailable { path: path.to_owned(), detail });
+    let file = retry_busy(|| {
+        // One snapshot: another process may be making the file at this moment.
+        let snapshot = connection.unchecked_transaction()?;
+        identify(&snapshot)
+    });
+    file.map_err(fault)?.version(path)
+}
+
+/// What tells whose file it is.
+struct Identity {
+    version: i64,
+    application: i64,
+    tables: i64,
+}
+
+fn identify(transaction: &Transaction<'_>) -> rusqlite::Result<Identity> {
+    let count = "SELECT count(*) FROM sqlite_schema";
+    Ok(Identity {
+        version: pragma(transaction, "user_version")?,
+        application: pragma(transaction, "application_id")?,
+        tables: transaction.query_row(count, [], |row| row.get(0))?,
+    })
+}
+
+impl Identity {
+    fn version(&self, path: &Utf8Path) -> Result<i64, Error> {
+        let fresh = self.version == 0 && self.application == 0 && self.tables == 0;
+        if !fresh && self.application != APPLICATION {
+            let detail = "it is a database of another program".to_owned();
+            return Err(Error::Unavailable { path: path.to_owned(), detail });
+        }
+        if self.version > SCHEMA {
+            return Err(Error::Newer { found: self.version, known: SCHEMA });
+        }
+        Ok(self.version)
     }
-    if version > SCHEMA {
-        return Err(Error::Newer { found: version, known: SCHEMA });
-    }
-    Ok(version)
 }
 
 fn migrate(path: &Utf8Path, connection: &mut Connection) -> Result<(), Error> {
@@ -149,7 +172,7 @@ fn migrate(path: &Utf8Path, connection: &mut Connection) -> Result<(), Error> {
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
     // Again under the lock: another process may have migrated meanwhile.
-    let version = refuse_foreign(path, &transaction)?;
+    let version = identify(&transaction).map_err(fault)?.version(path)?;
     for (number, migration) in (1_i64..).zip(MIGRATIONS) {
         if number > version {
             transaction.execute_batch(migration).map_err(fault)?;

@@ -104,6 +104,23 @@ fn append_forty(file: &Utf8Path, who: &str) {
 }
 
 #[test]
+fn a_ledger_that_is_just_being_made_is_not_taken_for_another_programs() {
+    for _ in 0..40 {
+        let folder = Folder::new();
+        let file = folder.file();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    Ledger::open(&file, Access::ReadWrite).unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn processes_append_to_one_ledger() {
     if let Some(folder) = child_folder() {
         return append_forty(&folder.join("ledger.db"), &std::process::id().to_string());
