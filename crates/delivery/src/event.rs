@@ -211,6 +211,8 @@ pub enum Event {
         rollout: RolloutId,
         /// The step, from 0.
         step: u32,
+        /// When the traffic was looked at; what it shows is computed for this time. The record may be a little later.
+        looked_at: Timestamp,
         /// What was read; `None` when nothing could be.
         sample: Option<Sample>,
         /// What it shows.
@@ -316,6 +318,37 @@ impl Event {
             Self::ServiceRolledBack(_) => "service.rolledback",
             Self::IncidentDetected { .. } => "incident.detected",
             Self::IncidentResolved { .. } => "incident.resolved",
+        }
+    }
+}
+
+impl Event {
+    /// The rollout that the event is about, if it is about one.
+    pub fn rollout(&self) -> Option<RolloutId> {
+        match self {
+            Self::RolloutPlanned { plan } => Some(plan.id.clone()),
+            Self::EffectRequested { command } => Some(command.rollout.clone()),
+            Self::RolloutAcquired { rollout, .. }
+            | Self::EffectFinished { rollout, .. }
+            | Self::RolloutJudged { rollout, .. }
+            | Self::RolloutResumed { rollout, .. }
+            | Self::RollbackRequested { rollout, .. }
+            | Self::RolloutFinished { rollout, .. } => Some(rollout.clone()),
+            Self::ServiceDeployed(change)
+            | Self::ServiceUpgraded(change)
+            | Self::ServiceRolledBack(change) => Some(change.rollout.clone()),
+            Self::IncidentDetected { rollout, .. } => rollout.clone(),
+            // An incident that a rollout caused bears its id.
+            Self::IncidentResolved { incident } => RolloutId::new(incident.as_str()).ok(),
+            Self::RunStarted { .. }
+            | Self::TaskFinished { .. }
+            | Self::TestsFinished { .. }
+            | Self::RunFinished { .. }
+            | Self::GateJudged { .. }
+            | Self::ArtifactPackaged { .. }
+            | Self::ArtifactSigned { .. }
+            | Self::ReleaseCreated { .. }
+            | Self::ApprovalGranted { .. } => None,
         }
     }
 }

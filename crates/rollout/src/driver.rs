@@ -162,20 +162,26 @@ impl<W: World> Hand<'_, W> {
         Ok(())
     }
 
-    /// Records; false when somebody else recorded first, so that the decision must be made again.
-    async fn record(&mut self, events: Vec<Event>) -> Result<bool, DriveError> {
-        self.record_at(self.now(), events).await
-    }
-
     /// The present, never before the last record, so that a record gets the very time that was decided with.
     fn now(&self) -> Timestamp {
         let now = self.driver.clock.now().saturating_add(self.ahead).unwrap_or(Timestamp::MAX);
         self.driver.follower.state().last_at.map_or(now, |last| last.max(now))
     }
 
-    async fn record_at(&mut self, at: Timestamp, events: Vec<Event>) -> Result<bool, DriveError> {
-        let actor = Actor::Machine("trimtab".into());
-        match self.driver.follower.record(&actor, at, events).await {
+    /// Records what was decided about the rollout; false when somebody else recorded something about it first, so that
+    /// the decision must be made again.
+    async fn record(&mut self, id: &RolloutId, events: Vec<Event>) -> Result<bool, DriveError> {
+        let id = id.clone();
+        self.record_unless(events, move |event| event.rollout().as_ref() == Some(&id)).await
+    }
+
+    async fn record_unless(
+        &mut self,
+        events: Vec<Event>,
+        unsettles: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Result<bool, DriveError> {
+        let (actor, at) = (Actor::Machine("trimtab".into()), self.now());
+        match self.driver.follower.record(&actor, at, events, unsettles).await {
             Ok(recorded) => {
                 for record in &recorded {
                     (self.driver.observe)(Notice::Recorded(record, self.driver.follower.state()));
@@ -193,7 +199,10 @@ impl<W: World> Hand<'_, W> {
             let watch = Watch::over(self.rollout(id)?);
             let epoch = self.driver.follower.state().epoch_max + 1;
             let holder = self.driver.holder.clone();
-            if self.record(vec![Event::RolloutAcquired { rollout: id.clone(), epoch, holder }]).await? {
+            let acquired = vec![Event::RolloutAcquired { rollout: id.clone(), epoch, holder }];
+            // Generations are the ledger's: a controller of another rollout must not take the same one.
+            let others = |event: &Event| matches!(event, Event::RolloutAcquired { .. });
+            if self.record_unless(acquired, others).await? {
                 return Ok(Charge { rollout: id.clone(), epoch, watch, renewed: None });
             }
         }
@@ -263,7 +272,7 @@ impl<W: World> Hand<'_, W> {
         }
         let requested = vec![Event::EffectRequested { command: command.clone() }];
         if rollout.cause.is_none() {
-            return self.record(requested).await;
+            return self.record(&command.rollout, requested).await;
         }
         // Nothing that others record takes a decision to take it back away, so a busy ledger must not delay it.
         self.record_anyway(requested).await?;
@@ -286,17 +295,17 @@ impl<W: World> Hand<'_, W> {
                 None
             }
         };
-        // The record's time is the look's time, in the live state as in a replay.
-        let at = self.now();
+        let looked_at = self.now();
         let rollout = self.rollout(&charge.rollout)?;
         let Some(position) = rollout.position else { return Ok(()) };
-        let evidence = charge.watch.judge(sample.as_ref(), at);
+        let evidence = charge.watch.judge(sample.as_ref(), looked_at);
         let (id, step) = (charge.rollout.clone(), position.step as u32);
-        let mut events = vec![Event::RolloutJudged { rollout: id, step, sample, evidence: evidence.clone() }];
-        if evidence.finding == Finding::Harm {
-            events.extend(withdrawal(rollout, RollbackCause::Harm { signal: evidence.signal }));
+        let (finding, signal) = (evidence.finding, evidence.signal.clone());
+        let mut events = vec![Event::RolloutJudged { rollout: id, step, looked_at, sample, evidence }];
+        if finding == Finding::Harm {
+            events.extend(withdrawal(rollout, RollbackCause::Harm { signal }));
         }
-        self.record_at(at, events).await.map(|_| ())
+        self.record(&charge.rollout, events).await.map(|_| ())
     }
 
     async fn withdraw(&mut self, id: &RolloutId, cause: RollbackCause) -> Result<(), DriveError> {
@@ -316,7 +325,7 @@ impl<W: World> Hand<'_, W> {
             events.push(Event::IncidentResolved { incident: id.to_string() });
         }
         events.push(Event::RolloutFinished { rollout: id.clone(), outcome });
-        self.record(events).await.map(|_| ())
+        self.record(id, events).await.map(|_| ())
     }
 
     async fn wait(&mut self, charge: &Charge, until: Timestamp) -> Result<(), DriveError> {

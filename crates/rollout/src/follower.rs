@@ -1,10 +1,10 @@
 //! The ledger and the state that it adds up to, kept together.
 //!
 //! Invariant: `state` is the fold of the ledger's first `state.size` records; [`Follower::record`] appends only when
-//! nothing came in between, so a decision is always recorded on the state that it was made from.
+//! nothing came in between that the decision depends on, so what is recorded always follows from what was recorded before.
 
 use delivery::{Actor, Event, Recorded, Timestamp};
-use store::{Entry, Ledger};
+use store::{Basis, Entry, Ledger};
 
 use crate::state::State;
 
@@ -56,15 +56,18 @@ impl Follower {
         }
     }
 
-    /// Appends, if the ledger still is what the state says; [`store::Error::Conflict`] otherwise, and nothing is recorded.
+    /// Appends what was decided on the state, unless something that `unsettles` the decision was recorded meanwhile:
+    /// [`store::Error::Conflict`] then, and nothing is recorded. Returns what [`Self::catch_up`] does, which ends with the
+    /// new records or with what others have added behind them.
     pub async fn record(
         &mut self,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
+        unsettles: impl Fn(&Event) -> bool + Send + 'static,
     ) -> Result<Vec<Recorded>, store::Error> {
-        let recorded = self.ledger.append_if(self.state.size, actor, at, events).await?;
-        recorded.iter().for_each(|record| self.state.apply(record));
-        Ok(recorded)
+        let basis = Basis::until(self.state.size, unsettles);
+        self.ledger.append_if(basis, actor, at, events).await?;
+        self.catch_up()
     }
 }

@@ -23,7 +23,11 @@ pub fn plan(
     reverts: Option<ReleaseId>,
     seed: &mut dyn Seed,
 ) -> RolloutPlan {
-    let id = RolloutId::mint(seed);
+    // Ids are short, for people; one that is taken is drawn again.
+    let mut id = RolloutId::mint(seed);
+    while state.rollouts.contains_key(&id) {
+        id = RolloutId::mint(seed);
+    }
     let slot = state.slot(&release.artifact.service, &environment.name);
     revision.id = RevisionId::of_rollout(&id);
     revision.directory.push(revision.id.as_str());

@@ -170,9 +170,10 @@ impl Rollout {
                     self.settle(command, outcome, at);
                 }
             }
-            Event::RolloutJudged { step, sample, evidence, .. } => {
-                let (sample, evidence) = (sample.clone(), evidence.clone());
-                self.looks.push(Look { at, step: *step as usize, sample, evidence });
+            Event::RolloutJudged { step, looked_at, sample, evidence, .. } => {
+                // A look that claims to be from after its record would count as fresh for ever.
+                let (at, step) = ((*looked_at).min(at), *step as usize);
+                self.looks.push(Look { at, step, sample: sample.clone(), evidence: evidence.clone() });
             }
             // A step that is not held is watched: waving it through would end that.
             Event::RolloutResumed { step, .. } if self.held(at) => {

@@ -12,7 +12,7 @@ use delivery::code::Code;
 use delivery::environment::{Environment, Freeze, FreezeWindow, Kpi, KpiRule};
 use delivery::release::Release;
 use delivery::rollout::RolloutOutcome;
-use delivery::{Actor, Digest, EnvironmentName, GateName, Problem, RolloutId, Timestamp};
+use delivery::{Actor, Digest, EnvironmentName, Event, GateName, Problem, RolloutId, Timestamp};
 
 use crate::progress::Rollout;
 use crate::state::State;
@@ -147,6 +147,25 @@ impl Blocker {
         );
         Problem::new(self.code(), message).hint(self.action(release, environment))
     }
+}
+
+/// Whether the answer of [`blockers`] may be another one after this event. Runs and the steps of other rollouts are told all
+/// the time and change nothing here; what a rollout is about and how it ends does.
+pub fn concerned_by(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::RunStarted { .. }
+            | Event::TaskFinished { .. }
+            | Event::TestsFinished { .. }
+            | Event::RunFinished { .. }
+            | Event::ArtifactPackaged { .. }
+            | Event::ArtifactSigned { .. }
+            | Event::RolloutAcquired { .. }
+            | Event::EffectRequested { .. }
+            | Event::EffectFinished { .. }
+            | Event::RolloutJudged { .. }
+            | Event::RolloutResumed { .. }
+    )
 }
 
 /// Everything that keeps the release out of the environment now; empty when it may enter. `environments` is the whole

@@ -206,6 +206,9 @@ impl State {
     }
 
     fn plan(&mut self, plan: &RolloutPlan, at: Timestamp) {
+        if self.rollouts.contains_key(&plan.id) {
+            return;
+        }
         let slot =
             self.slots.entry((plan.revision.service.clone(), plan.environment.name.clone())).or_default();
         slot.rollouts.push(plan.id.clone());

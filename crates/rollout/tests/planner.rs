@@ -201,7 +201,8 @@ impl Bench {
         self.now = self.now.saturating_add(Duration::from_millis(500)).unwrap();
         let evidence = evidence(finding, &self.rollout().plan.revision.digest.clone());
         let step = self.rollout().position.unwrap().step as u32;
-        self.record(Event::RolloutJudged { rollout: self.id.clone(), step, sample: None, evidence });
+        let (rollout, looked_at) = (self.id.clone(), self.now);
+        self.record(Event::RolloutJudged { rollout, step, looked_at, sample: None, evidence });
     }
 
     fn apply(&mut self, luck: Luck, sequence: u32, effect: Effect) {
@@ -339,6 +340,7 @@ fn a_verdict_on_another_artifact_does_not_count() {
     other.finding = Finding::Safe;
     let step = bench.rollout().position.unwrap().step as u32;
     bench.now = bench.now.saturating_add(Duration::from_secs(3)).unwrap();
-    bench.record(Event::RolloutJudged { rollout: bench.id.clone(), step, sample: None, evidence: other });
+    let (rollout, looked_at) = (bench.id.clone(), bench.now);
+    bench.record(Event::RolloutJudged { rollout, step, looked_at, sample: None, evidence: other });
     assert!(!matches!(planner::next(bench.rollout(), bench.now), Next::Apply { .. }));
 }

@@ -288,7 +288,8 @@ impl Bench {
                     digest: rollout.plan.revision.digest.clone(),
                 };
                 let step = rollout.position.unwrap().step as u32;
-                self.record(Event::RolloutJudged { rollout: id.clone(), step, sample: None, evidence });
+                let (rollout, looked_at) = (id.clone(), self.now);
+                self.record(Event::RolloutJudged { rollout, step, looked_at, sample: None, evidence });
             }
             Next::Apply { sequence, effect } => {
                 if rollout.sequence != sequence {

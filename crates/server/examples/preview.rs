@@ -263,6 +263,7 @@ impl Author {
         let event = Event::RolloutJudged {
             rollout: id.clone(),
             step,
+            looked_at: self.at,
             sample: Some(sample),
             evidence: evidence.clone(),
         };

@@ -39,7 +39,7 @@ struct NoticeData<'a> {
 impl Notice {
     /// The notice of a record.
     pub(crate) fn of(recorded: &Recorded) -> Self {
-        let rollout = rollout_of(&recorded.event);
+        let rollout = recorded.event.rollout();
         let data = NoticeData {
             sequence: recorded.sequence,
             kind: recorded.event.kind(),
@@ -104,7 +104,7 @@ impl Chronicle {
 
     fn record(&mut self, recorded: Recorded) {
         self.state.apply(&recorded);
-        if let Some(rollout) = rollout_of(&recorded.event) {
+        if let Some(rollout) = recorded.event.rollout() {
             let ranges = self.sequences.entry(rollout).or_default();
             match ranges.last_mut() {
                 Some(last) if *last.end() + 1 == recorded.sequence => {
@@ -132,27 +132,6 @@ impl Chronicle {
 pub(crate) fn read(ledger: &Ledger, after: u64) -> Result<Option<Vec<Entry>>, store::Error> {
     let entries = ledger.read(after, READ_RECORDS)?;
     Ok((!entries.is_empty()).then_some(entries))
-}
-
-/// The rollout that an event is about.
-pub(crate) fn rollout_of(event: &Event) -> Option<RolloutId> {
-    match event {
-        Event::RolloutPlanned { plan } => Some(plan.id.clone()),
-        Event::EffectRequested { command } => Some(command.rollout.clone()),
-        Event::RolloutAcquired { rollout, .. }
-        | Event::EffectFinished { rollout, .. }
-        | Event::RolloutJudged { rollout, .. }
-        | Event::RolloutResumed { rollout, .. }
-        | Event::RollbackRequested { rollout, .. }
-        | Event::RolloutFinished { rollout, .. } => Some(rollout.clone()),
-        Event::ServiceDeployed(change)
-        | Event::ServiceUpgraded(change)
-        | Event::ServiceRolledBack(change) => Some(change.rollout.clone()),
-        Event::IncidentDetected { rollout, .. } => rollout.clone(),
-        // An incident that a rollout caused bears its id.
-        Event::IncidentResolved { incident } => RolloutId::new(incident.as_str()).ok(),
-        _ => None,
-    }
 }
 
 /// Whether the Now page tells it: what began, what was decided, what ended.

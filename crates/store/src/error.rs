@@ -85,8 +85,10 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// The ledger has grown since the caller decided ([`crate::Ledger::append_if`]). Nothing was recorded.
-    #[error("the ledger has grown to {size} records meanwhile")]
+    /// What the caller decided on no longer holds ([`crate::Ledger::append_if`]). Nothing was recorded.
+    #[error(
+        "the ledger has grown to {size} records meanwhile, and not all of them leave the decision as it was"
+    )]
     Conflict {
         /// Its size now.
         size: u64,

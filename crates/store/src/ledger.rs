@@ -7,6 +7,7 @@
 //! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
 //! the disk.
 
+mod basis;
 mod head;
 mod proof;
 mod scan;
@@ -25,6 +26,7 @@ use delivery::{Actor, Event, Recorded, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::head::HeadRow;
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;
@@ -149,16 +151,16 @@ impl Ledger {
         self.submit(None, actor, at, events).await
     }
 
-    /// Appends only if the ledger still has `expected_size` records, else [`Error::Conflict`]: for callers whose events
-    /// follow from what they have read. No events: only the comparison.
+    /// Appends only if the basis still holds, else [`Error::Conflict`]: for callers whose events follow from what they have
+    /// read. No events: only the question.
     pub async fn append_if(
         &self,
-        expected_size: u64,
+        basis: Basis,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
     ) -> Result<Vec<Recorded>, Error> {
-        self.submit(Some(expected_size), actor, at, events).await
+        self.submit(Some(basis), actor, at, events).await
     }
 
     /// [`Ledger::append`] for code that is not async. Blocks the thread for about one fsync.
@@ -174,54 +176,54 @@ impl Ledger {
     /// [`Ledger::append_if`] for code that is not async.
     pub fn append_if_blocking(
         &self,
-        expected_size: u64,
+        basis: Basis,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
     ) -> Result<Vec<Recorded>, Error> {
-        self.submit_blocking(Some(expected_size), actor, at, events)
+        self.submit_blocking(Some(basis), actor, at, events)
     }
 
     async fn submit(
         &self,
-        expected: Option<u64>,
+        basis: Option<Basis>,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
     ) -> Result<Vec<Recorded>, Error> {
-        if events.is_empty() && expected.is_none() {
+        if events.is_empty() && basis.is_none() {
             return Ok(Vec::new());
         }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let reply = Box::new(move |answer| {
             let _ = sender.send(answer);
         });
-        self.enqueue(expected, actor, at, events, reply)?;
+        self.enqueue(basis, actor, at, events, reply)?;
         receiver.await.unwrap_or(Err(Error::Stopped))
     }
 
     fn submit_blocking(
         &self,
-        expected: Option<u64>,
+        basis: Option<Basis>,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
     ) -> Result<Vec<Recorded>, Error> {
-        if events.is_empty() && expected.is_none() {
+        if events.is_empty() && basis.is_none() {
             return Ok(Vec::new());
         }
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let reply = Box::new(move |answer| {
             let _ = sender.send(answer);
         });
-        self.enqueue(expected, actor, at, events, reply)?;
+        self.enqueue(basis, actor, at, events, reply)?;
         receiver.recv().unwrap_or(Err(Error::Stopped))
     }
 
     /// Checks on the caller's thread whatever does not depend on the record's place, then queues the batch.
     fn enqueue(
         &self,
-        expected: Option<u64>,
+        basis: Option<Basis>,
         actor: &Actor,
         at: Timestamp,
         events: Vec<Event>,
@@ -234,7 +236,7 @@ impl Ledger {
             return Err(Error::BatchTooLarge { events: events.len() });
         }
         events.iter().try_for_each(|event| wire::check(actor, event))?;
-        writer.send(Request { expected, actor: actor.clone(), at: at.as_microsecond(), events, reply })
+        writer.send(Request { basis, actor: actor.clone(), at: at.as_microsecond(), events, reply })
     }
 
     /// At most `limit` entries after the sequence `after`, in order; none when there are no more. What can't be used

@@ -244,10 +244,13 @@ impl Controller<'_> {
             return Err(vec![Problem::new(Code::ManifestValue, message)]);
         }
         let planned = Event::RolloutPlanned { plan: Box::new(plan.clone()) };
-        match self.follower.record(&self.actor, self.clock.now(), vec![planned]).await {
+        let now = self.clock.now();
+        match self.follower.record(&self.actor, now, vec![planned], promotion::concerned_by).await {
             Ok(recorded) => {
-                let line = timeline::line(&recorded[0], self.follower.state(), &mut None);
-                line.into_iter().for_each(|line| self.output.talk(line));
+                let lines = recorded
+                    .iter()
+                    .filter_map(|record| timeline::line(record, self.follower.state(), &mut None));
+                lines.for_each(|line| self.output.talk(line));
                 Ok(Some(plan))
             }
             Err(store::Error::Conflict { .. }) => Ok(None),

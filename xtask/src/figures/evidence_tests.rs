@@ -135,7 +135,8 @@ impl World {
             stable_errors: 0,
             digest: plan().revision.digest,
         };
-        self.record(Event::RolloutJudged { rollout: plan().id, step, sample: None, evidence });
+        let looked_at = at(self.records.len() as u64 + 1);
+        self.record(Event::RolloutJudged { rollout: plan().id, step, looked_at, sample: None, evidence });
     }
 
     fn finish(&mut self, outcome: RolloutOutcome) {

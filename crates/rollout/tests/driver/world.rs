@@ -317,7 +317,7 @@ impl Scripted {
 
     /// Nothing acts before it is recorded.
     fn assert_recorded(&self, command: &Command) {
-        let intended = self.ledger.read(0, 10_000).unwrap().into_iter().any(|entry| {
+        let intended = self.ledger.read(0, 1_000_000).unwrap().into_iter().any(|entry| {
             let Entry::Record(recorded) = entry else { return false };
             let Event::EffectRequested { command: recorded } = recorded.event else { return false };
             recorded.rollout == command.rollout

@@ -145,7 +145,7 @@ pub(super) fn look(second: i64, requests: u64, finding: Finding) -> Event {
         stable_errors: requests * 9 / 10,
         digest: Digest::of(b"artifact"),
     };
-    Event::RolloutJudged { rollout: rollout(), step: 0, sample: Some(sample), evidence }
+    Event::RolloutJudged { rollout: rollout(), step: 0, looked_at: sample.at, sample: Some(sample), evidence }
 }
 
 /// Everything up to a canary that has been looked at five times.

@@ -5,7 +5,6 @@ use rollout::state::State;
 use serde::Serialize;
 
 use super::when::When;
-use crate::chronicle;
 use crate::words::{self, Tone};
 
 /// So many looks in a row with the same finding, and they are told as one.
@@ -33,7 +32,7 @@ impl LineView {
             actor: recorded.actor.to_string(),
             kind: recorded.event.kind(),
             words,
-            rollout: chronicle::rollout_of(&recorded.event).map(|rollout| rollout.to_string()),
+            rollout: recorded.event.rollout().map(|rollout| rollout.to_string()),
             tone,
         }
     }

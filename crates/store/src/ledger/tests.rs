@@ -5,6 +5,7 @@
 
 use delivery::code::Code;
 
+use super::basis::Basis;
 use super::writer::Writer;
 use super::*;
 
@@ -20,7 +21,7 @@ fn append(writer: &mut Writer, incidents: &[&str]) -> Result<Vec<Recorded>, Erro
     let (sender, answers) = std::sync::mpsc::channel();
     let events = incidents.iter().map(|i| Event::IncidentResolved { incident: (*i).into() }).collect();
     writer.serve(vec![Request {
-        expected: None,
+        basis: None,
         actor: Actor::Machine("test".into()),
         at: 0,
         events,
@@ -81,8 +82,8 @@ fn a_failure_syncs_the_log_into_the_database() {
 fn one_failed_condition_in_a_shared_commit_disturbs_nobody() {
     let (_folder, _path, mut writer) = writer();
     let (sender, answers) = std::sync::mpsc::channel();
-    let request = |expected, name: &str| Request {
-        expected,
+    let request = |basis, name: &str| Request {
+        basis,
         actor: Actor::Machine("test".into()),
         at: 0,
         events: vec![Event::IncidentResolved { incident: name.into() }],
@@ -92,10 +93,10 @@ fn one_failed_condition_in_a_shared_commit_disturbs_nobody() {
         }),
     };
     writer.serve(vec![
-        request(Some(0), "a"),
-        request(Some(0), "b"),
+        request(Some(Basis::whole(0)), "a"),
+        request(Some(Basis::whole(0)), "b"),
         request(None, "c"),
-        request(Some(2), "d"),
+        request(Some(Basis::whole(2)), "d"),
     ]);
     let got: Vec<_> = answers.try_iter().collect();
     assert_eq!(got, [Ok(1), Err(Error::Conflict { size: 1 }), Ok(2), Ok(3)]);

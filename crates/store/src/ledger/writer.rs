@@ -20,6 +20,7 @@ use delivery::{Actor, Event, Recorded, Timestamp};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
+use super::basis::Basis;
 use super::head::{self, HeadRow};
 use super::{schema, wire};
 use crate::error::Error;
@@ -35,8 +36,8 @@ pub(super) type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 /// One caller's batch.
 pub(super) struct Request {
-    /// The size that the ledger must have.
-    pub(super) expected: Option<u64>,
+    /// What must still hold.
+    pub(super) basis: Option<Basis>,
     pub(super) actor: Actor,
     /// Microseconds since 1970.
     pub(super) at: i64,
@@ -139,7 +140,7 @@ impl Writer {
     pub(super) fn serve(&mut self, batch: Vec<Request>) {
         let (requests, replies): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .map(|request| ((request.expected, request.actor, request.at, request.events), request.reply))
+            .map(|request| ((request.basis, request.actor, request.at, request.events), request.reply))
             .unzip();
         match self.commit(requests) {
             Ok(answers) => {
@@ -163,7 +164,10 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, requests: Vec<(Option<u64>, Actor, i64, Vec<Event>)>) -> Result<Vec<Answer>, Error> {
+    fn commit(
+        &mut self,
+        requests: Vec<(Option<Basis>, Actor, i64, Vec<Event>)>,
+    ) -> Result<Vec<Answer>, Error> {
         self.connect()?;
         let Self { path, connection, known, .. } = self;
         let Some(connection) = connection else { return Err(Error::Stopped) };
@@ -175,12 +179,13 @@ impl Writer {
         continues(known.as_ref(), &head)?;
         let before = head.frontier.size();
         let mut answers = Vec::with_capacity(requests.len());
-        for (expected, actor, at, events) in requests {
+        for (basis, actor, at, events) in requests {
             let size = head.frontier.size();
-            answers.push(if expected.is_some_and(|expected| expected != size) {
-                Err(Error::Conflict { size })
-            } else {
+            let holds = basis.map_or(Ok(true), |basis| basis.holds(path, &transaction, size))?;
+            answers.push(if holds {
                 Ok(stage(path, &transaction, &mut head, &actor, at, events)?)
+            } else {
+                Err(Error::Conflict { size })
             });
         }
         if head.frontier.size() == before {

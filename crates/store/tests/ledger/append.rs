@@ -7,7 +7,7 @@ use delivery::code::Code;
 use delivery::evidence::{Evidence, Finding};
 use delivery::{Digest, Event, RolloutId};
 use proptest::prelude::*;
-use store::{Access, Entry, Error, Ledger, merkle};
+use store::{Access, BASIS_RECORDS_MAX, Basis, Entry, Error, Ledger, merkle};
 
 use crate::{Folder, actor, at, event, records};
 
@@ -15,6 +15,7 @@ fn judged(log_e_harm: f64) -> Event {
     Event::RolloutJudged {
         rollout: RolloutId::new("ro-00000000").unwrap(),
         step: 0,
+        looked_at: at(0),
         sample: None,
         evidence: Evidence {
             finding: Finding::Continue,
@@ -127,15 +128,20 @@ proptest! {
 #[tokio::test]
 async fn a_condition_that_no_longer_holds_refuses() {
     let ledger = Folder::new().open();
-    ledger.append_if(0, &actor(), at(0), vec![event("a")]).await.unwrap();
-    let late = ledger.append_if(0, &actor(), at(0), vec![event("b")]).await;
+    ledger.append_if(Basis::whole(0), &actor(), at(0), vec![event("a")]).await.unwrap();
+    let late = ledger.append_if(Basis::whole(0), &actor(), at(0), vec![event("b")]).await;
     assert_eq!(late, Err(Error::Conflict { size: 1 }));
-    assert_eq!(ledger.append_if(1, &actor(), at(0), Vec::new()).await, Ok(Vec::new()));
-    assert_eq!(ledger.append_if(7, &actor(), at(0), Vec::new()).await, Err(Error::Conflict { size: 1 }));
+    assert_eq!(ledger.append_if(Basis::whole(1), &actor(), at(0), Vec::new()).await, Ok(Vec::new()));
+    assert_eq!(
+        ledger.append_if(Basis::whole(7), &actor(), at(0), Vec::new()).await,
+        Err(Error::Conflict { size: 1 })
+    );
     assert_eq!(ledger.head().unwrap().size, 1);
     let racers = (0..20).map(|_| {
         let ledger = ledger.clone();
-        tokio::spawn(async move { ledger.append_if(1, &actor(), at(0), vec![event("c"), event("d")]).await })
+        tokio::spawn(async move {
+            ledger.append_if(Basis::whole(1), &actor(), at(0), vec![event("c"), event("d")]).await
+        })
     });
     let mut winners = 0;
     for racer in racers.collect::<Vec<_>>() {
@@ -146,6 +152,54 @@ async fn a_condition_that_no_longer_holds_refuses() {
     }
     assert_eq!(winners, 1);
     assert_eq!(ledger.head().unwrap().size, 3);
+}
+
+/// Appends what was decided after `seen` records, unless a record that `unsettles` it came since.
+async fn decide(
+    ledger: &Ledger,
+    seen: u64,
+    unsettles: fn(&Event) -> bool,
+) -> Result<Vec<delivery::Recorded>, Error> {
+    ledger.append_if(Basis::until(seen, unsettles), &actor(), at(0), vec![event("mine")]).await
+}
+
+#[tokio::test]
+async fn what_does_not_concern_a_decision_does_not_disturb_it() {
+    let (folder, judge) = (Folder::new(), actor());
+    let ledger = folder.open();
+    let verdicts = |event: &Event| matches!(event, Event::RolloutJudged { .. });
+    ledger.append(&judge, at(0), vec![event("a"), event("b")]).await.unwrap();
+    assert_eq!(decide(&ledger, 0, verdicts).await.unwrap()[0].sequence, 3);
+    ledger.append(&judge, at(0), vec![judged(1.0), event("c")]).await.unwrap();
+    assert_eq!(decide(&ledger, 3, verdicts).await, Err(Error::Conflict { size: 5 }));
+    assert_eq!(decide(&ledger, 4, verdicts).await.unwrap()[0].sequence, 6);
+    // Callers that share a commit see what those before them in it have added.
+    let (noise, verdict, late) = tokio::join!(
+        ledger.append(&judge, at(0), vec![event("d")]),
+        ledger.append(&judge, at(0), vec![judged(2.0)]),
+        decide(&ledger, 6, verdicts),
+    );
+    assert!(noise.is_ok() && verdict.is_ok());
+    assert_eq!(late, Err(Error::Conflict { size: 8 }));
+}
+
+#[tokio::test]
+async fn a_decision_from_long_ago_or_before_a_damaged_record_is_made_anew() {
+    let folder = Folder::new();
+    let ledger = folder.open();
+    for _ in 0..BASIS_RECORDS_MAX / 512 {
+        ledger.append(&actor(), at(0), (0..512).map(|_| event("noise")).collect()).await.unwrap();
+    }
+    let undisturbed = |_: &Event| false;
+    assert!(decide(&ledger, 0, undisturbed).await.is_ok());
+    assert_eq!(decide(&ledger, 0, undisturbed).await, Err(Error::Conflict { size: BASIS_RECORDS_MAX + 1 }));
+    assert!(decide(&ledger, 1, undisturbed).await.is_ok());
+    ledger.append(&actor(), at(0), vec![event("noise"), event("noise")]).await.unwrap();
+    let size = ledger.head().unwrap().size;
+    let connection = rusqlite::Connection::open(ledger.path()).unwrap();
+    connection.execute("UPDATE record SET body = x'00' WHERE sequence = ?1", [size as i64 - 1]).unwrap();
+    assert_eq!(decide(&ledger, size - 2, undisturbed).await, Err(Error::Conflict { size }));
+    assert!(decide(&ledger, size - 1, undisturbed).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
