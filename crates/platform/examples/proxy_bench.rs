@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Pin each with `taskset`; load the backend, our proxy and the other with `wrk` for requests/s, and with `load` at half of that for
-//! what each adds to the latency. `load` sends each millisecond's requests at once, each on a connection of its own, whether
-//! or not earlier ones were answered, and counts from that moment.
+//! what each adds to the latency. `load` draws its arrivals from a Poisson process, because users don't come in step, sends each
+//! request whether or not earlier ones were answered, and counts from the moment that it was due.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -19,8 +19,11 @@ use std::time::Duration;
 use delivery::RevisionId;
 use delivery::traffic::Weight;
 use platform::proxy::{Arm, ProxyLimits, Routes, Splitter, serve};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 const RESPONSE: &[u8] =
@@ -104,32 +107,24 @@ async fn load(target: SocketAddr, rate: usize, seconds: usize) -> Result<(), Fai
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(target).await?;
         stream.set_nodelay(true)?;
-        let (send, mut due) = tokio::sync::mpsc::unbounded_channel::<Instant>();
+        let (send, mut dues) = tokio::sync::mpsc::unbounded_channel::<Instant>();
         let latencies = Arc::clone(&latencies);
         tokio::spawn(async move {
             let mut buffer = [0; 4096];
-            while let Some(began) = due.recv().await {
+            while let Some(due) = dues.recv().await {
                 stream.write_all(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n").await?;
                 if stream.read(&mut buffer).await? == 0 {
                     return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
                 }
-                let micros = began.elapsed().as_micros();
+                let micros = due.elapsed().as_micros();
                 latencies.lock().unwrap_or_else(PoisonError::into_inner).push(micros);
             }
             Ok(())
         });
         lanes.push(send);
     }
-    let mut ticks = tokio::time::interval(Duration::from_millis(1));
-    let mut sent = 0;
-    for tick in 1..=seconds * 1_000 {
-        ticks.tick().await;
-        let now = Instant::now();
-        while sent < rate * tick / 1_000 {
-            lanes[sent % CONNECTIONS].send(now)?;
-            sent += 1;
-        }
-    }
+    // A thread of its own, because the runtime's timers count in milliseconds.
+    let sent = tokio::task::spawn_blocking(move || arrivals(&lanes, rate, seconds)).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner).clone();
     latencies.sort_unstable();
@@ -144,4 +139,19 @@ async fn load(target: SocketAddr, rate: usize, seconds: usize) -> Result<(), Fai
         quantile(1.0)
     );
     Ok(())
+}
+
+/// Tells the lanes in turn when a request is due; gives how many were. The waits are exponential, from a fixed seed.
+fn arrivals(lanes: &[UnboundedSender<Instant>], rate: usize, seconds: usize) -> usize {
+    let mut draws = SmallRng::seed_from_u64(1);
+    let (began, mut due, mut sent) = (Instant::now(), 0.0, 0);
+    while due < seconds as f64 {
+        due += -(1.0 - draws.random::<f64>()).ln() / rate as f64;
+        let at = began + Duration::from_secs_f64(due);
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        // A lane whose connection broke answers no more: the count of answers tells.
+        let _ = lanes[sent % lanes.len()].send(at);
+        sent += 1;
+    }
+    sent
 }
