@@ -13,6 +13,7 @@
 //! Each interval stands for itself, so a drifting base rate does not matter. Invariant: all logarithms are finite.
 
 use super::grid::log_sum_exp;
+use super::odds::INTERVAL_FACTOR_MAX;
 
 /// Bets on few events: `s` near 1 for rates near 0, small `s` for high rates (the best is about `d/(p+d)`).
 const DIRECT: [f64; 6] = [0.97, 0.9, 0.75, 0.55, 0.35, 0.15];
@@ -43,16 +44,19 @@ pub struct Allowance {
     distance: f64,
     direct: [f64; DIRECT.len()],
     complement: Option<[f64; COMPLEMENT.len()]>,
+    /// `ln` of the most that one interval may multiply a bet's capital by.
+    most: f64,
 }
 
 impl Allowance {
     /// For events that are rare in every good service, such as errors. The allowance is in 0..1.
     pub fn rare(allowance: f64) -> Self {
         let direct = -libm::log(DIRECT.len() as f64);
-        Self { distance: allowance, direct: [direct; DIRECT.len()], complement: None }
+        Self { distance: allowance, direct: [direct; DIRECT.len()], complement: None, most: f64::INFINITY }
     }
 
-    /// For events of any rate, such as being slower than a bound. The allowance is in 0..1.
+    /// For events of any rate, such as being slower than a bound. The allowance is in 0..1. They come in bursts, so no
+    /// interval counts for more than in [`odds`](super::odds).
     pub fn any(allowance: f64) -> Self {
         let direct = libm::log((1.0 - COMPLEMENT_WEIGHT) / DIRECT.len() as f64);
         let complement = libm::log(COMPLEMENT_WEIGHT / COMPLEMENT.len() as f64);
@@ -60,6 +64,7 @@ impl Allowance {
             distance: allowance,
             direct: [direct; DIRECT.len()],
             complement: Some([complement; COMPLEMENT.len()]),
+            most: libm::log(INTERVAL_FACTOR_MAX),
         }
     }
 
@@ -73,10 +78,11 @@ impl Allowance {
         let stable_events = counts.stable_events.min(counts.stable) as f64;
         for (value, bet) in self.direct.iter_mut().zip(DIRECT) {
             let kept = 1.0 - self.distance * bet;
-            *value += canary_events * libm::log1p(-bet) - canary * libm::log(kept);
+            let mut gain = canary_events * libm::log1p(-bet) - canary * libm::log(kept);
             if stable_events > 0.0 {
-                *value += stable_events * libm::log1p(canary / stable * bet / kept);
+                gain += stable_events * libm::log1p(canary / stable * bet / kept);
             }
+            *value += gain.min(self.most);
         }
         let Some(complement) = &mut self.complement else { return };
         if counts.stable == 0 {
@@ -86,9 +92,10 @@ impl Allowance {
             let against = (wish * canary / (stable + wish * canary * self.distance)).min(BET_MAX);
             let kept = 1.0 - self.distance * against;
             let bet = stable / canary * against / kept;
-            *value += (canary - canary_events) * libm::log1p(bet)
+            let gain = (canary - canary_events) * libm::log1p(bet)
                 + (stable - stable_events) * libm::log1p(-against)
                 - stable * libm::log(kept);
+            *value += gain.min(self.most);
         }
     }
 

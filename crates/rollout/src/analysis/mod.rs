@@ -14,9 +14,11 @@ pub mod confidence;
 pub mod grid;
 pub mod multinomial;
 pub mod odds;
+mod past;
 mod pool;
 pub mod rate;
 mod signals;
+mod step;
 #[cfg(test)]
 mod tests;
 mod unrivalled;
@@ -32,32 +34,10 @@ use delivery::{Digest, Timestamp};
 
 use confidence::ConfidenceSequence;
 use pool::{Block, Pool};
-use signals::{Harm, Safety};
-use unrivalled::Unrivalled;
+use signals::Harm;
+pub use step::MISMATCH_ALPHA;
+use step::Step;
 use window::{Interval, Reading, Window};
-
-/// Probability of ever calling a healthy split of traffic a mismatch, in one step.
-pub const MISMATCH_ALPHA: f64 = 1e-4;
-/// Requests under way in the canary that never hold promotion back.
-const IN_FLIGHT_FREE: f64 = 10.0;
-
-/// What began with a step and ends with it.
-#[derive(Debug, Clone)]
-struct Step {
-    began: Timestamp,
-    weight: Weight,
-    safety: Safety,
-    canary_requests: u64,
-    canary_errors: u64,
-    stable_requests: u64,
-    stable_errors: u64,
-    /// Requests that began while the weight was in force: stable, canary.
-    started: [u64; 2],
-    /// Weight under which `started` was counted.
-    started_at: Weight,
-    /// Canary requests under way are too many to trust those that ended.
-    stuck: bool,
-}
 
 /// The sequential analysis of one rollout. See the module.
 #[derive(Debug, Clone)]
@@ -70,7 +50,7 @@ pub struct Analysis {
     pool: Pool,
     harm: Harm,
     /// Harm while all traffic goes to the canary.
-    unrivalled: Unrivalled,
+    unrivalled: unrivalled::Harm,
     /// Harm was shown at some look. That is for good: the threshold holds for all looks together.
     harm_shown: Option<signals::Place>,
     confidence: ConfidenceSequence,
@@ -106,7 +86,7 @@ impl Analysis {
         let policy = computable(policy);
         Self {
             harm: Harm::new(&policy),
-            unrivalled: Unrivalled::new(),
+            unrivalled: unrivalled::Harm::default(),
             confidence: ConfidenceSequence::new(policy.alpha),
             policy,
             digest,
@@ -122,21 +102,8 @@ impl Analysis {
 
     /// A step began. Safety starts over with intervals that begin after it; harm goes on over the whole rollout.
     pub fn begin_step(&mut self, weight: Weight, at: Timestamp) {
-        if let Some(block) = self.pool.take() {
-            self.take_errors(&block);
-        }
-        self.step = Some(Step {
-            began: at,
-            weight,
-            safety: Safety::new(&self.policy),
-            canary_requests: 0,
-            canary_errors: 0,
-            stable_requests: 0,
-            stable_errors: 0,
-            started: [0; 2],
-            started_at: weight,
-            stuck: false,
-        });
+        self.close_block();
+        self.step = Some(Step::new(weight, at, &self.policy));
         self.last_canary = Some(at);
         let warm_up = Duration::from_millis(self.policy.warm_up_ms);
         self.warm_at.get_or_insert(at.saturating_add(warm_up).unwrap_or(Timestamp::MAX));
@@ -152,16 +119,20 @@ impl Analysis {
     /// split is wrong, and nothing is called safe that can't be compared or wasn't seen. The signal is what carries the finding; while it is `Continue`, what promotion waits for.
     pub fn observe(&mut self, sample: Option<&Sample>, at: Timestamp) -> Evidence {
         let reading = sample.map(|sample| self.window.read(sample));
-        let alone = self.step.as_ref().is_some_and(|step| step.weight == Weight::FULL);
-        if let (true, Some(sample)) = (alone, sample) {
-            self.unrivalled.remember(&sample.stable, &self.policy);
+        if let (Some(step), Some(sample)) = (&mut self.step, sample) {
+            step.meet(&sample.stable, &self.policy);
+            if step.is_alone() {
+                self.unrivalled.remember(&sample.stable, &self.policy);
+            }
         }
         if let Some(Reading::Interval(interval)) = &reading {
             self.take(interval, at);
         }
         let (log_e_compared, carrier) = self.harm.log_e();
+        let log_e_alone = self.unrivalled.log_e();
         // The two never use the same interval, so their product is an e-value.
-        let log_e_harm = log_e_compared + self.unrivalled.log_e();
+        let log_e_harm = log_e_compared + log_e_alone;
+        let carrier = if log_e_alone > log_e_compared { signals::ERRORS } else { carrier };
         if self.harm_shown.is_none() && log_e_harm >= -libm::log(self.policy.alpha) {
             self.harm_shown = Some(carrier);
         }
@@ -186,9 +157,19 @@ impl Analysis {
     fn take(&mut self, interval: &Interval, at: Timestamp) {
         let tables = signals::tables(interval);
         let in_step = self.step.as_ref().is_some_and(|step| interval.from >= step.began);
-        // Neither a change of weight nor the beginning of a step falls inside a block.
-        if let Some(block) = self.pool.add(interval, !in_step || interval.weight.is_none()) {
+        let alone = in_step && interval.stable.requests == 0 && self.unrivalled.remembers();
+        // Neither a change of weight nor the beginning of a step falls inside a block, nor what is judged alone.
+        let apart = alone || !in_step || interval.weight.is_none();
+        if apart {
+            self.close_block();
+        }
+        if alone {
+            self.unrivalled.observe(&interval.canary);
+        } else if let Some(block) = self.pool.add(interval) {
             self.take_errors(&block);
+        }
+        if apart {
+            self.close_block();
         }
         let warm = self.warm_at.is_some_and(|warm_at| interval.from >= warm_at);
         if warm {
@@ -197,23 +178,22 @@ impl Analysis {
         if interval.canary.requests > 0 {
             self.last_canary = self.last_canary.max(Some(at));
         }
-        if in_step && interval.stable.requests == 0 {
-            self.unrivalled.observe(interval.canary.requests, interval.canary.errors);
-        }
         if let Some(step) = self.step.as_mut().filter(|_| in_step) {
-            step.safety.observe(interval);
-            if warm {
-                step.safety.observe_latency(interval, &tables);
-            }
-            step.count(interval);
+            step.observe(interval, &tables, warm);
+        }
+    }
+
+    fn close_block(&mut self) {
+        if let Some(block) = self.pool.take() {
+            self.take_errors(&block);
         }
     }
 
     fn take_errors(&mut self, block: &Block) {
         self.harm.observe_errors(block);
         self.confidence.observe(block.counts.canary_events, block.counts.stable_events, block.share());
-        if let Some(step) = self.step.as_mut().filter(|step| block.from >= step.began) {
-            step.safety.observe_errors(block);
+        if let Some(step) = &mut self.step {
+            step.observe_errors(block);
         }
     }
 
@@ -224,7 +204,7 @@ impl Analysis {
         carrier: signals::Place,
         at: Timestamp,
     ) -> (Finding, String, f64) {
-        let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, 0), |step| step.safety.log_e());
+        let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, signals::ERRORS), Step::log_e);
         let (finding, signal) = if let Some(carrier) = self.harm_shown {
             (Finding::Harm, signals::name(carrier))
         } else if self.split && self.step.as_ref().is_some_and(Step::mismatched) {
@@ -245,38 +225,5 @@ impl Analysis {
 
     fn silent(&self, at: Timestamp) -> bool {
         self.last_canary.is_none_or(|last| millis_between(last, at) >= self.policy.silence_ms)
-    }
-}
-
-impl Step {
-    fn count(&mut self, interval: &Interval) {
-        let (canary, stable) = (&interval.canary, &interval.stable);
-        self.canary_requests = self.canary_requests.saturating_add(canary.requests);
-        self.canary_errors = self.canary_errors.saturating_add(canary.errors);
-        self.stable_requests = self.stable_requests.saturating_add(stable.requests);
-        self.stable_errors = self.stable_errors.saturating_add(stable.errors);
-        // Requests that hang are not in any count yet. With the stable arm as the measure of what is normal, a canary
-        // that holds more than twice its part is not called safe until they end.
-        let part = self.weight.share() / (1.0 - self.weight.share()).max(1e-4);
-        self.stuck = canary.in_flight as f64 > IN_FLIGHT_FREE + 2.0 * part * stable.in_flight as f64;
-        let (Some(weight), Some(from_stable), Some(from_canary)) =
-            (interval.weight, stable.started, canary.started)
-        else {
-            return;
-        };
-        if weight != self.started_at {
-            (self.started, self.started_at) = ([0; 2], weight);
-        }
-        self.started[0] = self.started[0].saturating_add(from_stable);
-        self.started[1] = self.started[1].saturating_add(from_canary);
-    }
-
-    /// Whether requests fell to the arms in other shares than the weight in force.
-    fn mismatched(&self) -> bool {
-        let share = self.started_at.share();
-        share > 0.0
-            && share < 1.0
-            && multinomial::log_e(self.started, [1.0 - share, share], multinomial::CONCENTRATION)
-                >= -libm::log(MISMATCH_ALPHA)
     }
 }

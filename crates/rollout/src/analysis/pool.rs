@@ -3,8 +3,11 @@
 //! The ratio's test takes the canary's share from the requests of the interval itself, so that it does not have to trust
 //! the splitter. Where an interval holds about one canary request, that share is mostly chance: a canary error needs a
 //! canary request to happen to, so intervals with an error have too large a share, and evidence is lost (half as slow
-//! again at one canary request a second). So intervals are joined until the canary had [`REQUESTS`] requests. Blocks end
-//! by counts of requests and by time, never by errors, so the test stays valid. Invariant: every error is in one block.
+//! again at one canary request a second). So intervals are joined until the canary had [`REQUESTS`] requests.
+//!
+//! Blocks end by counts of requests, by time, and with their step. That a step is left depends on errors, but only on
+//! those of complete blocks (all that is judged of errors is judged by blocks), so no block's end depends on the errors in
+//! it, and the test stays valid. Invariant: every error is in at most one block.
 
 use delivery::Timestamp;
 use delivery::clock::millis_between;
@@ -40,8 +43,8 @@ impl Block {
 pub(super) struct Pool(Option<Block>);
 
 impl Pool {
-    /// Adds an interval, and gives the block if that completes it. `last` completes it in any case.
-    pub(super) fn add(&mut self, interval: &Interval, last: bool) -> Option<Block> {
+    /// Adds an interval, and gives the block if that completes it.
+    pub(super) fn add(&mut self, interval: &Interval) -> Option<Block> {
         let block = self.0.get_or_insert(Block { from: interval.from, counts: Counts::default() });
         let counts = &mut block.counts;
         counts.canary_events = counts.canary_events.saturating_add(interval.canary.errors);
@@ -49,7 +52,7 @@ impl Pool {
         counts.stable_events = counts.stable_events.saturating_add(interval.stable.errors);
         counts.stable = counts.stable.saturating_add(interval.stable.requests);
         let complete = counts.canary >= REQUESTS || millis_between(block.from, interval.from) >= MILLIS;
-        if complete || last { self.0.take() } else { None }
+        if complete { self.0.take() } else { None }
     }
 
     /// What there is, as a block.

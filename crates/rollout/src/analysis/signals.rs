@@ -25,21 +25,15 @@ const BOUNDS: usize = LATENCY_BOUNDS_US.len();
 /// A signal by its place: 0 is errors, `j + 1` is the latency bound `j`.
 pub(super) type Place = usize;
 
+/// The place of errors.
+pub(super) const ERRORS: Place = 0;
+
 /// The signal's name for people: `errors`, `latency > 100 ms`.
 pub(super) fn name(place: Place) -> String {
     match place.checked_sub(1).and_then(|bound| LATENCY_BOUNDS_US.get(bound)) {
         None => "errors".into(),
         Some(micros) if *micros >= 1_000_000 => format!("latency > {} s", *micros as f64 / 1e6),
         Some(micros) => format!("latency > {} ms", *micros as f64 / 1e3),
-    }
-}
-
-fn error_counts(interval: &Interval) -> Counts {
-    Counts {
-        canary_events: interval.canary.errors,
-        canary: interval.canary.requests,
-        stable_events: interval.stable.errors,
-        stable: interval.stable.requests,
     }
 }
 
@@ -53,7 +47,7 @@ fn latency_counts(interval: &Interval, bound: usize) -> Option<Counts> {
 }
 
 /// The first latency bound that is judged.
-fn first_judged(policy: &AnalysisPolicy) -> usize {
+pub(super) fn first_judged(policy: &AnalysisPolicy) -> usize {
     let from_us = policy.latency_from_ms.saturating_mul(1_000);
     LATENCY_BOUNDS_US.partition_point(|bound| *bound < from_us)
 }
@@ -153,10 +147,7 @@ impl Safety {
 
     pub(super) fn observe_errors(&mut self, block: &Block) {
         self.errors.ratio.observe(block.counts.canary_events, block.counts.stable_events, block.share());
-    }
-
-    pub(super) fn observe(&mut self, interval: &Interval) {
-        self.errors.allowance.observe(error_counts(interval));
+        self.errors.allowance.observe(block.counts);
     }
 
     pub(super) fn observe_latency(&mut self, interval: &Interval, tables: &[Option<Table>]) {

@@ -32,6 +32,8 @@ pub(super) struct ArmInterval {
 pub(super) struct Interval {
     /// When it began, by the reader's clock.
     pub(super) from: Timestamp,
+    /// When it ended.
+    pub(super) until: Timestamp,
     /// The weight, when it was the same at both ends.
     pub(super) weight: Option<Weight>,
     pub(super) stable: ArmInterval,
@@ -74,6 +76,7 @@ fn interval(last: &Sample, now: &Sample) -> Option<Interval> {
     }
     Some(Interval {
         from: last.at,
+        until: now.at,
         weight: (last.weight == now.weight).then_some(now.weight),
         stable: arm(&last.stable, &now.stable)?,
         canary: arm(&last.canary, &now.canary)?,
