@@ -254,7 +254,11 @@ impl<W: World> Hand<'_, W> {
         let rollout = self.rollout(&charge.rollout)?;
         // A refused raise is itself the decision to take the release back; what is left to say is that users met it.
         let incident = match &outcome {
-            Outcome::Refused { detail } if raises(&command.effect) && rollout.cause.is_none() => {
+            Outcome::Refused { detail }
+                if raises(&command.effect)
+                    && rollout.cause.is_none()
+                    && rollout.milestones.exposed.is_some() =>
+            {
                 incident(rollout, &RollbackCause::PlatformRefused { detail: detail.clone() })
             }
             _ => None,
@@ -377,9 +381,10 @@ fn raises(effect: &Effect) -> bool {
     }
 }
 
-/// Whether users met the release before it was taken back.
+/// Whether users met the release before it was taken back, or may have: the answer to its first raise may be lost.
 fn harmed(rollout: &Rollout) -> bool {
-    rollout.weight_max > Weight::ZERO
+    let raising = rollout.pending.as_ref().is_some_and(|command| raises(&command.effect));
+    rollout.milestones.exposed.is_some() || raising
 }
 
 /// The events of deciding to take a release back; none when it is being taken back already, or when it is too late: see

@@ -54,6 +54,10 @@ pub fn next(rollout: &Rollout, now: Timestamp) -> Next {
     if let Some(command) = &rollout.pending {
         return Next::Apply { sequence: command.sequence, effect: command.effect.clone() };
     }
+    if rollout.blind && rollout.withdrawable() {
+        let detail = "the record of what it was asked can't be read".into();
+        return Next::Withdraw(RollbackCause::PlatformRefused { detail });
+    }
     if !rollout.started {
         return apply(rollout, Effect::Start { revision: Box::new(rollout.plan.revision.clone()) });
     }
@@ -110,7 +114,7 @@ fn retire(rollout: &Rollout, revision: &delivery::RevisionId) -> Next {
 /// Weight to zero, then stop it, then say so. A command whose answer never came is overtaken when it would raise the
 /// weight, and asked again when it is part of taking the release back.
 fn withdraw(rollout: &Rollout) -> Next {
-    let exposed = rollout.weight_max > Weight::ZERO;
+    let exposed = rollout.weight_max > Weight::ZERO || rollout.blind;
     if let Some(command) = &rollout.pending {
         let lowers = match &command.effect {
             Effect::SetWeight { weight, .. } => *weight == Weight::ZERO,
@@ -153,8 +157,8 @@ fn after(since: Timestamp, ms: u64) -> Timestamp {
 fn stay(rollout: &Rollout, position: Position, now: Timestamp) -> Next {
     let strategy = &rollout.plan.environment.strategy;
     let step = &strategy.steps[position.step];
-    let hold_until = after(position.since, step.hold_ms);
     if !step.analyse || position.resumed {
+        let hold_until = after(position.since, step.hold_ms);
         return if now >= hold_until { advance(rollout, position) } else { Next::Wait(hold_until) };
     }
     let look = rollout.verdict();
@@ -166,15 +170,14 @@ fn stay(rollout: &Rollout, position: Position, now: Timestamp) -> Next {
     // The verdict must be about the artifact that the plan names (I4).
     let bound = look.is_some_and(|look| look.evidence.digest == rollout.plan.revision.digest);
     // Nor may it be late: a controller that was away looks again before it goes by what was seen then.
-    let fresh_ms = strategy.analysis.silence_ms.max(strategy.analysis.interval_ms.saturating_mul(2));
-    let fresh = look.is_some_and(|look| millis_between(look.at, now) < fresh_ms);
-    if finding == Some(Finding::Safe) && bound && fresh && now >= hold_until {
+    let fresh = look.is_some_and(|look| millis_between(look.at, now) < rollout.fresh_ms());
+    let watched_ms = rollout.watched_ms(now);
+    if finding == Some(Finding::Safe) && bound && fresh && watched_ms >= step.hold_ms {
         return advance(rollout, position);
     }
-    let waited_ms = millis_between(position.since, now);
-    let limit_ms = patience_ms(rollout, step);
-    if waited_ms >= limit_ms {
-        return Next::Withdraw(RollbackCause::Inconclusive { detail: inconclusive(rollout, waited_ms) });
+    // Nobody gives up without having looked.
+    if watched_ms >= patience_ms(rollout, step) && fresh {
+        return Next::Withdraw(RollbackCause::Inconclusive { detail: inconclusive(rollout, watched_ms) });
     }
     let look_at = look.map_or(position.since, |look| look.at);
     let next_look = after(look_at, strategy.analysis.interval_ms);
@@ -201,7 +204,7 @@ fn inconclusive(rollout: &Rollout, waited_ms: u64) -> String {
             format!("the traffic was not split as asked for {waited}")
         }
         Some(look) if look.evidence.finding == Finding::Safe => {
-            format!("the last evidence was from before the deadline, and nobody looked for {waited}")
+            format!("the evidence of {waited} is about another artifact")
         }
         Some(look) => {
             let requests = text::count(look.evidence.canary_requests, "request");

@@ -65,6 +65,8 @@ pub struct Rollout {
     pub sequence: u32,
     /// The last command, while the platform has not answered.
     pub pending: Option<Command>,
+    /// The record of a command can't be read, so what the platform was asked is not known.
+    pub blind: bool,
     /// The new revision's processes run.
     pub started: bool,
     /// Where it stands, once it has traffic.
@@ -101,6 +103,7 @@ impl Rollout {
             epoch: 0,
             sequence: 0,
             pending: None,
+            blind: false,
             started: false,
             position: None,
             weight: Weight::ZERO,
@@ -143,11 +146,32 @@ impl Rollout {
         self.active() && self.cause.is_none() && !self.promoting()
     }
 
+    /// For how long an analysed step's traffic was looked at, in milliseconds: what a step's shortest stay and its deadline are
+    /// measured by. Between two looks no more than [`Self::fresh_ms`] counts, so neither a controller that was away nor
+    /// a record from a clock that is ahead makes a step longer than it was.
+    pub fn watched_ms(&self, now: Timestamp) -> u64 {
+        let Some(position) = self.position else { return 0 };
+        let most = self.fresh_ms();
+        let looks = self.looks.iter().rev().take_while(|look| look.at >= position.since);
+        let (mut until, mut watched_ms) = (now, 0_u64);
+        for at in looks.map(|look| look.at).chain([position.since]) {
+            watched_ms = watched_ms.saturating_add(millis_between(at, until).min(most));
+            until = at;
+        }
+        watched_ms
+    }
+
+    /// A look that is older than this, in milliseconds, says nothing about the present.
+    pub fn fresh_ms(&self) -> u64 {
+        let analysis = &self.plan.environment.strategy.analysis;
+        analysis.silence_ms.max(analysis.interval_ms.saturating_mul(2))
+    }
+
     /// Whether its step went without evidence for so long that it waits for a person, who may let it go on.
     pub fn held(&self, now: Timestamp) -> bool {
         let strategy = &self.plan.environment.strategy;
         let overdue = self.position.zip(self.step()).is_some_and(|(position, step)| {
-            step.analyse && !position.resumed && millis_between(position.since, now) >= step.deadline_ms
+            step.analyse && !position.resumed && self.watched_ms(now) >= step.deadline_ms
         });
         overdue && strategy.on_inconclusive == OnInconclusive::Hold && self.withdrawable()
     }
@@ -162,10 +186,12 @@ impl Rollout {
                 self.epoch = *epoch;
                 self.holder = Some(holder.clone());
             }
-            Event::EffectRequested { command } if command.sequence == self.sequence + 1 => {
+            Event::EffectRequested { command } if command.sequence > self.sequence => {
+                self.skip_to(command.sequence - 1);
                 self.request(command, at);
             }
-            Event::EffectFinished { sequence, outcome, .. } if *sequence == self.sequence => {
+            Event::EffectFinished { sequence, outcome, .. } if *sequence >= self.sequence => {
+                self.skip_to(*sequence);
                 if let Some(command) = self.pending.take() {
                     self.settle(command, outcome, at);
                 }
@@ -196,6 +222,16 @@ impl Rollout {
         }
     }
 
+    /// Takes in that commands up to this number were asked for. A number is never used for two commands: the platform would
+    /// answer the second with what it said to the first.
+    fn skip_to(&mut self, sequence: u32) {
+        if sequence > self.sequence {
+            self.sequence = sequence;
+            self.pending = None;
+            self.blind = true;
+        }
+    }
+
     fn withdraw(&mut self, cause: RollbackCause, at: Timestamp) {
         self.cause = Some(cause);
         self.milestones.decided = Some(at);
@@ -203,6 +239,11 @@ impl Rollout {
 
     fn request(&mut self, command: &Command, at: Timestamp) {
         self.sequence = command.sequence;
+        // The old revision is only ever retired after a promotion, whose record may be the one that can't be read.
+        if matches!(&command.effect, Effect::Retire { revision, .. } if self.plan.stable.as_ref() == Some(revision))
+        {
+            self.promoted = true;
+        }
         if let Effect::SetWeight { weight, .. } = &command.effect {
             self.weight_max = self.weight_max.max(*weight);
             // Weight 0 is only ever asked for to take a release back. If the record of why is damaged, it still counts.
@@ -262,11 +303,19 @@ impl Rollout {
                 self.milestones.withdrawn = Some(at);
             }
             Effect::Start { .. } | Effect::SetWeight { .. } | Effect::Promote { .. } => {
+                self.weight_max = self.weight_reached();
                 if self.cause.is_none() {
                     self.withdraw(RollbackCause::PlatformRefused { detail: detail.to_owned() }, at);
                 }
             }
         }
+    }
+
+    /// The highest weight that the platform acknowledged.
+    fn weight_reached(&self) -> Weight {
+        let steps = &self.plan.environment.strategy.steps;
+        let last = self.begun.len().checked_sub(1).and_then(|step| steps.get(step));
+        last.map_or(Weight::ZERO, |step| step.weight)
     }
 
     /// Milliseconds from the first canary request's possibility to the acknowledged weight 0.

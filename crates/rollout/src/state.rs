@@ -196,8 +196,9 @@ impl State {
                 }
             }
             Event::RolloutFinished { rollout, outcome } => {
+                let active = self.rollouts.get(rollout).is_some_and(Rollout::active);
                 self.forward(rollout, event, at);
-                if *outcome == RolloutOutcome::Completed {
+                if active && *outcome == RolloutOutcome::Completed {
                     self.complete(rollout, at);
                 }
             }

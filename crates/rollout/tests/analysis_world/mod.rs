@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "the tests, the figures and the benchmark each use a part")]
 
+pub(crate) mod lasting;
+
 use std::time::Duration;
 
 use delivery::evidence::{Evidence, Finding};

@@ -169,8 +169,11 @@ impl Bench {
     /// What the first so many records add up to. (Somebody else may have recorded more by now.)
     fn replayed(&self, size: u64) -> State {
         let mut state = State::default();
-        for recorded in self.records().iter().take_while(|recorded| recorded.sequence <= size) {
-            state.apply(recorded);
+        for entry in self.ledger.read(0, size as usize).unwrap() {
+            match entry {
+                Entry::Record(recorded) => state.apply(&recorded),
+                Entry::Quarantined { sequence, reason } => state.quarantine(sequence, reason),
+            }
         }
         state
     }

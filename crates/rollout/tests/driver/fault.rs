@@ -125,19 +125,57 @@ async fn a_ledger_that_fails_takes_the_traffic_back_at_every_point() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_from_the_future_does_not_stop_the_watch() {
-    let bench = Bench::new(plan());
-    bench.after_exposure(Duration::from_millis(300), |other, target| {
-        // Another process, whose clock is an hour ahead, records something. Then the canary turns bad.
-        let later = other.clock.now().saturating_add(Duration::from_hours(1)).unwrap();
-        let event = Event::IncidentResolved { incident: "unrelated".into() };
-        other.ledger.append_blocking(&Actor::Machine("other".into()), later, vec![event]).unwrap();
-        target.canary_errors = 0.3;
-    });
-    let began = tokio::time::Instant::now();
-    assert_eq!(bench.finish().await, RolloutOutcome::RolledBack);
-    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
-    bench.audit();
+async fn a_record_from_the_future_neither_stops_the_watch_nor_decides() {
+    for bad in [true, false] {
+        let bench = Bench::new(plan());
+        bench.after_exposure(Duration::from_millis(300), move |other, target| {
+            // Another process, whose clock is an hour ahead, records something.
+            let later = other.clock.now().saturating_add(Duration::from_hours(1)).unwrap();
+            let event = Event::IncidentResolved { incident: "unrelated".into() };
+            other.ledger.append_blocking(&Actor::Machine("other".into()), later, vec![event]).unwrap();
+            target.canary_errors = if bad { 0.3 } else { 0.0 };
+        });
+        let began = tokio::time::Instant::now();
+        let outcome = bench.finish().await;
+        assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+        if bad {
+            assert!(matches!(bench.cause(), Some(RollbackCause::Harm { .. })), "{:?}", bench.cause());
+        } else {
+            assert_eq!(outcome, RolloutOutcome::Completed, "{:?}", bench.cause());
+            // The hour does not count as a step's shortest stay.
+            assert!(began.elapsed() >= Duration::from_millis(1_200), "it took {:?}", began.elapsed());
+        }
+        bench.audit();
+    }
+}
+
+/// A controller dies, and the record of the command that it had asked for last is damaged before the next one starts.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_command_is_never_answered_for_another_one() {
+    let mut damaged = 0;
+    for count in 1..POLLS_MAX {
+        let bench = Bench::new(plan());
+        let (_sender, wish) = watch::channel(Wish::Continue);
+        let mut driving = Box::pin(bench.drive(wish));
+        if polls(&mut driving, count).await.is_some() {
+            break;
+        }
+        drop(driving);
+        let records = bench.records();
+        let asked = |event: &Event| matches!(event, Event::EffectRequested { .. });
+        let Some(last) = records.iter().rev().find(|recorded| asked(&recorded.event)) else { continue };
+        let connection = rusqlite::Connection::open(bench.ledger.path()).unwrap();
+        let body = "UPDATE record SET body = x'00' WHERE sequence = ?1";
+        connection.execute(body, [last.sequence as i64]).unwrap();
+        damaged += 1;
+        let outcome = bench.finish().await;
+        let target = bench.target();
+        let promoted = target.stable != bench.plan.stable;
+        if outcome == RolloutOutcome::RolledBack && !promoted {
+            assert_eq!(target.weight, Weight::ZERO, "damaged {} after poll {count}", last.sequence);
+        }
+    }
+    assert!(damaged > 40, "{damaged}");
 }
 
 #[tokio::test(start_paused = true)]
