@@ -465,3 +465,18 @@ fn no_interval_moves_an_allowance_for_latency_by_much() {
     process.observe(Counts { canary_events: 0, canary: 50, stable_events: 400, stable: 950 });
     assert!(process.log_e() - before <= libm::log(4.0) + 1e-9);
 }
+
+/// The promise of docs/explanation/figures.md, at the level of the analysis: 0.1 % to 10 % errors at a 5 % canary.
+#[test]
+fn a_bad_build_is_found_in_seconds_with_few_failed_requests() {
+    let bad = Service { error_ratio: 100.0, ..PLAIN };
+    let policy = AnalysisPolicy::default();
+    let courses: Vec<_> = (0..300).map(|seed| roll_out(bad, &policy, &[5.0], 60.0, false, seed)).collect();
+    assert!(courses.iter().all(analysis_world::Course::rolled_back));
+    let mut seconds: Vec<f64> = courses.iter().filter_map(|course| course.seconds.first().copied()).collect();
+    let mut failed: Vec<u64> = courses.iter().map(|course| course.last.canary_errors).collect();
+    seconds.sort_by(f64::total_cmp);
+    failed.sort_unstable();
+    assert!(seconds[150] <= 8.0 && seconds[297] <= 30.0, "{} {}", seconds[150], seconds[297]);
+    assert!(failed[150] <= 10, "{}", failed[150]);
+}
