@@ -67,6 +67,10 @@ pub enum TaskOutcome {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "data")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "looks are the largest events and most of what there is; a box for each would only cost"
+)]
 pub enum Event {
     /// A run of the task graph began.
     #[serde(rename = "pipelinerun.started")]

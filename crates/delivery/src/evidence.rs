@@ -20,6 +20,19 @@ pub enum Finding {
     RatioMismatch,
 }
 
+/// How often something happened in each arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Canary requests that it happened to.
+    pub canary_events: u64,
+    /// Canary requests.
+    pub canary: u64,
+    /// Stable requests that it happened to.
+    pub stable_events: u64,
+    /// Stable requests.
+    pub stable: u64,
+}
+
 /// One look's evidence. `log_e_*` are natural logarithms of e-values; harm is shown at `ln(1/alpha)`, safety at
 /// `ln(1/beta)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +57,28 @@ pub struct Evidence {
     pub stable_requests: u64,
     /// Stable errors in the step so far.
     pub stable_errors: u64,
+    /// Where the signal is a latency bound: the requests that took longer, in the step so far.
+    pub slower: Option<EventCounts>,
     /// The artifact that was under test.
     pub digest: Digest,
+}
+
+/// What the name of a signal that is a latency bound begins with.
+pub const LATENCY_SIGNAL: &str = "latency > ";
+
+impl Evidence {
+    /// The counts that the finding rests on, in words: `canary 3 failed of 26, stable 0 of 275`, or
+    /// `canary 31 of 54 over 15 ms, stable 2 of 450`.
+    pub fn counts(&self) -> String {
+        match (self.signal.strip_prefix(LATENCY_SIGNAL), &self.slower) {
+            (Some(bound), Some(counts)) => format!(
+                "canary {} of {} over {bound}, stable {} of {}",
+                counts.canary_events, counts.canary, counts.stable_events, counts.stable
+            ),
+            _ => format!(
+                "canary {} failed of {}, stable {} of {}",
+                self.canary_errors, self.canary_requests, self.stable_errors, self.stable_requests
+            ),
+        }
+    }
 }

@@ -480,3 +480,19 @@ fn a_bad_build_is_found_in_seconds_with_few_failed_requests() {
     assert!(seconds[150] <= 8.0 && seconds[297] <= 30.0, "{} {}", seconds[150], seconds[297]);
     assert!(failed[150] <= 10, "{}", failed[150]);
 }
+
+/// Who is told of a latency wants to see the latencies, not the errors.
+#[test]
+fn a_verdict_on_latency_comes_with_its_counts() {
+    let slow = Service { latency_ratio: 3.0, ..PLAIN };
+    let course = roll_out(slow, &AnalysisPolicy::default(), &[25.0], 60.0, false, 1);
+    assert!(course.rolled_back());
+    let counts = course.last.slower.unwrap();
+    assert!(counts.canary_events > 0 && counts.canary_events <= counts.canary, "{counts:?}");
+    assert!(counts.stable_events < counts.stable, "{counts:?}");
+    assert!(course.last.counts().contains(" over "), "{}", course.last.counts());
+    let failing = Service { error_ratio: 100.0, ..PLAIN };
+    let course = roll_out(failing, &AnalysisPolicy::default(), &[25.0], 60.0, false, 1);
+    assert_eq!(course.last.slower, None);
+    assert!(course.last.counts().contains(" failed of "), "{}", course.last.counts());
+}

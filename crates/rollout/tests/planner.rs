@@ -83,6 +83,7 @@ fn evidence(finding: Finding, digest: &Digest) -> Evidence {
         canary_errors: 0,
         stable_requests: 90,
         stable_errors: 0,
+        slower: None,
         digest: digest.clone(),
     }
 }

@@ -285,6 +285,7 @@ impl Bench {
                     canary_errors: 0,
                     stable_requests: 90,
                     stable_errors: 0,
+                    slower: None,
                     digest: rollout.plan.revision.digest.clone(),
                 };
                 let step = rollout.position.unwrap().step as u32;

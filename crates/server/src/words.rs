@@ -292,14 +292,11 @@ fn look(step: usize, evidence: &Evidence, read: bool) -> String {
         return format!("look at step {}: the splitter could not be read", step + 1);
     }
     format!(
-        "look at step {}: {} ({}); canary {} of {} failed, stable {} of {}; e-value of harm {}, of safety {}",
+        "look at step {}: {} ({}); {}; e-value of harm {}, of safety {}",
         step + 1,
         finding(evidence.finding),
         evidence.signal,
-        thousands(evidence.canary_errors),
-        thousands(evidence.canary_requests),
-        thousands(evidence.stable_errors),
-        thousands(evidence.stable_requests),
+        evidence.counts(),
         e_value(evidence.log_e_harm),
         e_value(evidence.log_e_safe),
     )

@@ -114,10 +114,7 @@ fn effect_line(
 }
 
 fn judged_line(evidence: &delivery::evidence::Evidence) -> String {
-    let counts = format!(
-        "canary {} failed of {}, stable {} of {}",
-        evidence.canary_errors, evidence.canary_requests, evidence.stable_errors, evidence.stable_requests
-    );
+    let counts = evidence.counts();
     match evidence.finding {
         Finding::Harm => format!(
             "analysis HARM on {}: e-value {:.0} ({counts})",

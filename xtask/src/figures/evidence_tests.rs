@@ -133,6 +133,7 @@ impl World {
             canary_errors: 0,
             stable_requests: 90,
             stable_errors: 0,
+            slower: None,
             digest: plan().revision.digest,
         };
         let looked_at = at(self.records.len() as u64 + 1);

@@ -37,6 +37,18 @@ pub struct Counts {
     pub stable: u64,
 }
 
+impl Counts {
+    /// With others of the same event.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            canary_events: self.canary_events.saturating_add(other.canary_events),
+            canary: self.canary.saturating_add(other.canary),
+            stable_events: self.stable_events.saturating_add(other.stable_events),
+            stable: self.stable.saturating_add(other.stable),
+        }
+    }
+}
+
 /// An e-process on the difference of two rates.
 #[derive(Debug, Clone)]
 pub struct Allowance {

@@ -61,6 +61,14 @@ pub struct Analysis {
     last_canary: Option<Timestamp>,
 }
 
+/// What carries a finding.
+#[derive(Debug, Clone, Copy)]
+enum Carrier {
+    Signal(signals::Place),
+    /// Something about the traffic itself.
+    Traffic(&'static str),
+}
+
 /// A policy that can't be computed with is made harmless: not finite becomes the default, the rest is cut to its range.
 fn computable(policy: &AnalysisPolicy) -> AnalysisPolicy {
     let standard = AnalysisPolicy::default();
@@ -137,19 +145,27 @@ impl Analysis {
             self.harm_shown = Some(carrier);
         }
         let blind = matches!(reading, None | Some(Reading::Reset));
-        let (finding, signal, log_e_safe) = self.finding(blind, log_e_harm.max(0.0), carrier, at);
+        let (finding, place, log_e_safe) = self.finding(blind, log_e_harm.max(0.0), carrier, at);
         let step = self.step.as_ref();
+        let errors = step.map(|step| step.errors).unwrap_or_default();
         Evidence {
             finding,
             log_e_harm,
             log_e_safe,
-            signal,
+            signal: match place {
+                Carrier::Signal(place) => signals::name(place),
+                Carrier::Traffic(what) => what.into(),
+            },
             ratio_low: self.confidence.low(),
             ratio_high: self.confidence.high(),
-            canary_requests: step.map_or(0, |step| step.canary_requests),
-            canary_errors: step.map_or(0, |step| step.canary_errors),
-            stable_requests: step.map_or(0, |step| step.stable_requests),
-            stable_errors: step.map_or(0, |step| step.stable_errors),
+            canary_requests: errors.canary,
+            canary_errors: errors.canary_events,
+            stable_requests: errors.stable,
+            stable_errors: errors.stable_events,
+            slower: match place {
+                Carrier::Signal(place) => step.and_then(|step| step.slower(place)),
+                Carrier::Traffic(_) => None,
+            },
             digest: self.digest.clone(),
         }
     }
@@ -203,24 +219,24 @@ impl Analysis {
         doubt: f64,
         carrier: signals::Place,
         at: Timestamp,
-    ) -> (Finding, String, f64) {
+    ) -> (Finding, Carrier, f64) {
         let (log_e_safe, laggard) = self.step.as_ref().map_or((0.0, signals::ERRORS), Step::log_e);
-        let (finding, signal) = if let Some(carrier) = self.harm_shown {
-            (Finding::Harm, signals::name(carrier))
+        let (finding, carrier) = if let Some(carrier) = self.harm_shown {
+            (Finding::Harm, Carrier::Signal(carrier))
         } else if self.split && self.step.as_ref().is_some_and(Step::mismatched) {
-            (Finding::RatioMismatch, "split of traffic".into())
+            (Finding::RatioMismatch, Carrier::Traffic("split of traffic"))
         } else if blind || self.silent(at) {
-            (Finding::NoSignal, "canary requests".into())
+            (Finding::NoSignal, Carrier::Traffic("canary requests"))
         } else if self.step.as_ref().is_some_and(|step| step.stuck) {
-            (Finding::Continue, "canary requests under way".into())
+            (Finding::Continue, Carrier::Traffic("canary requests under way"))
         } else if log_e_safe >= doubt - libm::log(self.policy.beta) {
-            (Finding::Safe, signals::name(laggard))
+            (Finding::Safe, Carrier::Signal(laggard))
         } else if doubt > 0.0 && log_e_safe >= -libm::log(self.policy.beta) {
-            (Finding::Continue, signals::name(carrier))
+            (Finding::Continue, Carrier::Signal(carrier))
         } else {
-            (Finding::Continue, signals::name(laggard))
+            (Finding::Continue, Carrier::Signal(laggard))
         };
-        (finding, signal, log_e_safe)
+        (finding, carrier, log_e_safe)
     }
 
     fn silent(&self, at: Timestamp) -> bool {

@@ -46,12 +46,8 @@ impl Pool {
     /// Adds an interval, and gives the block if that completes it.
     pub(super) fn add(&mut self, interval: &Interval) -> Option<Block> {
         let block = self.0.get_or_insert(Block { from: interval.from, counts: Counts::default() });
-        let counts = &mut block.counts;
-        counts.canary_events = counts.canary_events.saturating_add(interval.canary.errors);
-        counts.canary = counts.canary.saturating_add(interval.canary.requests);
-        counts.stable_events = counts.stable_events.saturating_add(interval.stable.errors);
-        counts.stable = counts.stable.saturating_add(interval.stable.requests);
-        let complete = counts.canary >= REQUESTS || millis_between(block.from, interval.from) >= MILLIS;
+        block.counts = block.counts.and(interval.errors());
+        let complete = block.counts.canary >= REQUESTS || millis_between(block.from, interval.from) >= MILLIS;
         if complete { self.0.take() } else { None }
     }
 

@@ -6,6 +6,7 @@
 //! `max(stable's rate + allowance, limit * stable's rate)`; both nulls hold when it is not, so the mean of both
 //! e-values is one. It leaves out thresholds and findings. Invariant: missing data changes no e-value.
 
+use delivery::evidence::LATENCY_SIGNAL;
 use delivery::strategy::AnalysisPolicy;
 use delivery::traffic::LATENCY_BOUNDS_US;
 
@@ -32,12 +33,12 @@ pub(super) const ERRORS: Place = 0;
 pub(super) fn name(place: Place) -> String {
     match place.checked_sub(1).and_then(|bound| LATENCY_BOUNDS_US.get(bound)) {
         None => "errors".into(),
-        Some(micros) if *micros >= 1_000_000 => format!("latency > {} s", *micros as f64 / 1e6),
-        Some(micros) => format!("latency > {} ms", *micros as f64 / 1e3),
+        Some(micros) if *micros >= 1_000_000 => format!("{LATENCY_SIGNAL}{} s", *micros as f64 / 1e6),
+        Some(micros) => format!("{LATENCY_SIGNAL}{} ms", *micros as f64 / 1e3),
     }
 }
 
-fn latency_counts(interval: &Interval, bound: usize) -> Option<Counts> {
+pub(super) fn latency_counts(interval: &Interval, bound: usize) -> Option<Counts> {
     Some(Counts {
         canary_events: *interval.canary.slower.get(bound)?,
         canary: interval.canary.timed,

@@ -8,14 +8,16 @@
 use std::time::Duration;
 
 use delivery::Timestamp;
+use delivery::evidence::EventCounts;
 use delivery::strategy::AnalysisPolicy;
-use delivery::traffic::{ArmTotals, Weight};
+use delivery::traffic::{ArmTotals, LATENCY_BOUNDS_US, Weight};
 
+use super::allowance::Counts;
 use super::bernoulli::Table;
 use super::pool::Block;
 use super::signals::{Place, Safety};
 use super::window::Interval;
-use super::{multinomial, past, unrivalled};
+use super::{multinomial, past, signals, unrivalled};
 
 /// Probability of ever calling a healthy split of traffic a mismatch, in one step.
 pub const MISMATCH_ALPHA: f64 = 1e-4;
@@ -32,10 +34,10 @@ pub(super) struct Step {
     compared: Safety,
     /// In place of `compared` while all traffic goes to the canary.
     alone: Option<unrivalled::Safety>,
-    pub(super) canary_requests: u64,
-    pub(super) canary_errors: u64,
-    pub(super) stable_requests: u64,
-    pub(super) stable_errors: u64,
+    /// Errors and requests so far.
+    pub(super) errors: Counts,
+    /// Slower requests so far, by latency bound.
+    slower: [Counts; LATENCY_BOUNDS_US.len()],
     /// Requests that began while the weight was in force: stable, canary.
     started: [u64; 2],
     /// Weight under which `started` was counted.
@@ -52,10 +54,8 @@ impl Step {
             settled: None,
             compared: Safety::new(policy),
             alone: None,
-            canary_requests: 0,
-            canary_errors: 0,
-            stable_requests: 0,
-            stable_errors: 0,
+            errors: Counts::default(),
+            slower: [Counts::default(); LATENCY_BOUNDS_US.len()],
             started: [0; 2],
             started_at: weight,
             stuck: false,
@@ -109,12 +109,23 @@ impl Step {
         }
     }
 
+    /// The signal's counts, where it is a latency bound.
+    pub(super) fn slower(&self, place: Place) -> Option<EventCounts> {
+        let counts = self.slower.get(place.checked_sub(1)?)?;
+        Some(EventCounts {
+            canary_events: counts.canary_events,
+            canary: counts.canary,
+            stable_events: counts.stable_events,
+            stable: counts.stable,
+        })
+    }
+
     fn count(&mut self, interval: &Interval) {
         let (canary, stable) = (&interval.canary, &interval.stable);
-        self.canary_requests = self.canary_requests.saturating_add(canary.requests);
-        self.canary_errors = self.canary_errors.saturating_add(canary.errors);
-        self.stable_requests = self.stable_requests.saturating_add(stable.requests);
-        self.stable_errors = self.stable_errors.saturating_add(stable.errors);
+        self.errors = self.errors.and(interval.errors());
+        for (bound, counts) in self.slower.iter_mut().enumerate() {
+            *counts = counts.and(signals::latency_counts(interval, bound).unwrap_or_default());
+        }
         self.stuck = canary.in_flight as f64 > IN_FLIGHT_FREE + 2.0 * self.usually_in_flight(interval);
         let (Some(weight), Some(from_stable), Some(from_canary)) =
             (interval.weight, stable.started, canary.started)

@@ -7,6 +7,8 @@
 use delivery::Timestamp;
 use delivery::traffic::{ArmTotals, LATENCY_BUCKETS, Sample, Weight};
 
+use super::allowance::Counts;
+
 /// A difference of more than this many requests in one interval is a broken counter.
 const REQUESTS_MAX: u64 = 1 << 48;
 
@@ -38,6 +40,18 @@ pub(super) struct Interval {
     pub(super) weight: Option<Weight>,
     pub(super) stable: ArmInterval,
     pub(super) canary: ArmInterval,
+}
+
+impl Interval {
+    /// Errors and requests.
+    pub(super) fn errors(&self) -> Counts {
+        Counts {
+            canary_events: self.canary.errors,
+            canary: self.canary.requests,
+            stable_events: self.stable.errors,
+            stable: self.stable.requests,
+        }
+    }
 }
 
 /// What a reading gave.

@@ -143,6 +143,7 @@ pub(super) fn look(second: i64, requests: u64, finding: Finding) -> Event {
         canary_errors: requests / 10,
         stable_requests: requests * 9,
         stable_errors: requests * 9 / 10,
+        slower: None,
         digest: Digest::of(b"artifact"),
     };
     Event::RolloutJudged { rollout: rollout(), step: 0, looked_at: sample.at, sample: Some(sample), evidence }

@@ -28,6 +28,7 @@ fn judged(log_e_harm: f64) -> Event {
             canary_errors: 0,
             stable_requests: u64::MAX,
             stable_errors: 0,
+            slower: None,
             digest: Digest::of(b""),
         },
     }
