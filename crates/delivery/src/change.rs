@@ -41,10 +41,13 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Its author, committer and co-authors, some perhaps more than once.
+    pub fn people(&self) -> impl Iterator<Item = &Person> {
+        [&self.author, &self.committer].into_iter().chain(&self.co_authors)
+    }
+
     /// Whether the identity had a hand in the commit, as author, committer or co-author.
     pub fn is_by(&self, email: &str) -> bool {
-        self.author.is(email)
-            || self.committer.is(email)
-            || self.co_authors.iter().any(|person| person.is(email))
+        self.people().any(|person| person.is(email))
     }
 }

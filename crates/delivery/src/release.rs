@@ -17,7 +17,8 @@ pub struct Release {
     pub commit: Commit,
     /// What was built; `artifact.service` is the release's service.
     pub artifact: Artifact,
-    /// Everyone who had a hand in the commits since the release before it; none of them may approve it.
+    /// Everyone who had a hand in the commits since the service's release before it, wherever in the repository, and in its
+    /// own; none of them may approve it. For the first release of a repository, only who had a hand in its own commit.
     pub authors: Vec<Person>,
     /// Subjects of the commits since the release before it, newest first.
     pub changelog: Vec<String>,
@@ -28,8 +29,8 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether the identity had a hand in what is released.
-    pub fn is_by(&self, email: &str) -> bool {
-        self.commit.is_by(email) || self.authors.iter().any(|person| person.is(email))
+    /// Everyone who had a hand in it, some more than once.
+    pub fn people(&self) -> impl Iterator<Item = &Person> {
+        self.commit.people().chain(&self.authors)
     }
 }

@@ -3,8 +3,8 @@
 //! Pure: reads the state, the environment's rules and the time. Leaves out provenance, which needs files (the command
 //! line checks it through `attest` just before anything is started).
 //!
-//! Invariants: an approval counts only for the artifact, environment and rules that it names (I5); authors and machines
-//! never approve (I6); every blocker names an action that moves it (I13).
+//! Invariants: an approval counts only for the artifact, environment and rules that it names (I5); whoever wrote
+//! any of what is new to the environment never approves it there, and no machine does (I6); every blocker names an action that moves it (I13).
 
 use std::cmp::Ordering;
 
@@ -219,11 +219,24 @@ fn identity(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-/// Everyone who had a hand in the release, each once.
-fn authors(release: &Release) -> Vec<String> {
-    let commit = &release.commit;
-    let people =
-        [&commit.author, &commit.committer].into_iter().chain(&commit.co_authors).chain(&release.authors);
+/// Everyone who had a hand in what enters the environment with the release, each once: in the release itself and in all that
+/// the service made after the one that serves there. Each names the people since the one before it, so nobody is left out
+/// whose change enters here for the first time. If nothing older serves there, these are all up to this one.
+fn authors(state: &State, release: &Release, environment: &EnvironmentName) -> Vec<String> {
+    let service = &release.artifact.service;
+    let serving = state.slot(service, environment).and_then(|slot| slot.current.as_ref());
+    let mut entering: Vec<&Release> = state
+        .releases
+        .iter()
+        .map(|record| &record.release)
+        .filter(|other| other.artifact.service == *service)
+        .take_while(|other| other.id != release.id)
+        .collect();
+    if let Some(at) = entering.iter().position(|other| Some(&other.id) == serving) {
+        entering.drain(..=at);
+    }
+    entering.push(release);
+    let people = entering.into_iter().flat_map(Release::people);
     let mut authors: Vec<String> = people.map(|person| identity(&person.email)).collect();
     authors.sort();
     authors.dedup();
@@ -231,10 +244,15 @@ fn authors(release: &Release) -> Vec<String> {
 }
 
 /// Whether this person's approval of the release would count, and if not, why.
-pub fn may_approve(release: &Release, environment: &Environment, actor: &Actor) -> Result<(), Code> {
+pub fn may_approve(
+    state: &State,
+    release: &Release,
+    environment: &Environment,
+    actor: &Actor,
+) -> Result<(), Code> {
     let Actor::Human(email) = actor else { return Err(Code::ApproverNotListed) };
     let person = identity(email);
-    if authors(release).contains(&person) {
+    if authors(state, release, &environment.name).contains(&person) {
         return Err(Code::ApprovalByAuthor);
     }
     let listed = &environment.approval.approvers;
@@ -254,7 +272,7 @@ pub fn may_resume(state: &State, rollout: &RolloutId, actor: &Actor) -> Result<(
     match (actor, state.release(&rollout.plan.release)) {
         (Actor::Machine(_), _) => Err(Code::ApproverNotListed),
         (Actor::Human(_), _) if environment.approval.required == 0 => Ok(()),
-        (Actor::Human(_), Some(release)) => may_approve(release, environment, actor),
+        (Actor::Human(_), Some(release)) => may_approve(state, release, environment, actor),
         (Actor::Human(_), None) => Err(Code::ApproverNotListed),
     }
 }
@@ -269,7 +287,7 @@ fn approval(state: &State, release: &Release, environment: &Environment, policy:
         .iter()
         .filter(about)
         .filter(|approval| approval.digest == release.artifact.digest && approval.policy == *policy)
-        .filter(|approval| may_approve(release, environment, &approval.by).is_ok())
+        .filter(|approval| may_approve(state, release, environment, &approval.by).is_ok())
         .map(|approval| identity(&approval.by.to_string()))
         .collect();
     counted.sort();
@@ -279,7 +297,7 @@ fn approval(state: &State, release: &Release, environment: &Environment, policy:
         return None;
     }
     let void = counted.is_empty() && state.approvals.iter().any(|approval| about(&approval));
-    let authors = authors(release);
+    let authors = authors(state, release, &environment.name);
     let left = (!rule.approvers.is_empty()).then(|| {
         let mut left: Vec<String> = rule.approvers.iter().map(|approver| identity(approver)).collect();
         left.sort();

@@ -99,9 +99,26 @@ impl Bench {
 
     /// A release that erin wrote, carl committed, with cora as co-author and avi in an earlier commit.
     fn release(&mut self) -> Release {
+        let release = self.draft();
+        self.record(Event::ReleaseCreated { release: Box::new(release.clone()) });
+        release
+    }
+
+    /// A release that is one person's alone.
+    fn release_by(&mut self, email: &str) -> Release {
+        let mut release = self.draft();
+        release.commit.author = person(email);
+        release.commit.committer = person(email);
+        release.commit.co_authors.clear();
+        release.authors = vec![person(email)];
+        self.record(Event::ReleaseCreated { release: Box::new(release.clone()) });
+        release
+    }
+
+    fn draft(&mut self) -> Release {
         let run = RunId::mint(&mut self.seed);
         self.record(Event::RunStarted { run: run.clone(), commit: None, dirty: false, tasks: Vec::new() });
-        let release = Release {
+        Release {
             id: ReleaseId::mint(&mut self.seed),
             version: format!("1.{}.0", self.state.releases.len()),
             commit: Commit {
@@ -123,9 +140,7 @@ impl Bench {
             changelog: Vec::new(),
             run,
             provenance: Digest::of(b"envelope"),
-        };
-        self.record(Event::ReleaseCreated { release: Box::new(release.clone()) });
-        release
+        }
     }
 
     fn judge(&mut self, release: &Release, gate: &str, passed: bool) {
@@ -265,12 +280,46 @@ fn nobody_with_a_hand_in_it_approves_it_however_they_spell_themselves() {
             format!("{name}@example.com\n"),
         ] {
             let actor = Actor::Human(email.clone());
-            let answer = promotion::may_approve(&release, &bench.environments[0], &actor);
+            let answer = promotion::may_approve(&bench.state, &release, &bench.environments[0], &actor);
             assert_eq!(answer, Err(Code::ApprovalByAuthor), "{email:?}");
             bench.approve(&release, &email);
             assert_eq!(bench.codes(&release, "production"), [Code::ApprovalMissing], "{email:?}");
         }
     }
+}
+
+#[test]
+fn who_wrote_what_enters_with_the_release_does_not_approve_it() {
+    let mut environments = vec![environment("staging")];
+    environments.extend(guarded(1, &[]));
+    let mut bench = Bench::new(environments);
+    let counts = |bench: &mut Bench, release: &Release, by: &str| {
+        bench.approve(release, by);
+        !bench.codes(release, "production").contains(&Code::ApprovalMissing)
+    };
+    // carl's change is released, but never goes further than staging; dora's typo carries it into production.
+    let carls = bench.release_by("carl@example.com");
+    bench.serve(&carls, "staging");
+    let doras = bench.release_by("dora@example.com");
+    bench.serve(&doras, "staging");
+    assert!(!counts(&mut bench, &doras, "carl@example.com"), "nothing serves in production: all is new there");
+    let blockers = bench.blockers(&doras, "production");
+    assert!(blockers[0].sentence().contains("carl@example.com, dora@example.com wrote it"), "{blockers:?}");
+    assert!(counts(&mut bench, &doras, "ana@example.com"));
+    bench.serve(&doras, "production");
+    let carls = bench.release_by("carl@example.com");
+    let doras = bench.release_by("dora@example.com");
+    bench.serve(&doras, "staging");
+    assert!(!counts(&mut bench, &doras, "carl@example.com"), "carl's second change did not serve there");
+    bench.serve(&carls, "production");
+    assert!(counts(&mut bench, &doras, "carl@example.com"), "what serves there already is not entering");
+    // What is older than the serving release may have gone round production, too.
+    bench.serve(&doras, "production");
+    let older = bench.release_by("erin@example.com");
+    bench.release_by("dora@example.com");
+    let newest = bench.release_by("dora@example.com");
+    bench.serve(&newest, "production");
+    assert!(!counts(&mut bench, &older, "carl@example.com"), "its line never served as it is");
 }
 
 #[test]
@@ -283,7 +332,7 @@ fn machines_and_nobody_never_count() {
         Actor::Human(String::new()),
         Actor::Human("  ".into()),
     ] {
-        assert!(promotion::may_approve(&release, &bench.environments[0], &actor).is_err(), "{actor:?}");
+        assert!(promotion::may_approve(&bench.state, &release, &bench.environments[0], &actor).is_err(), "{actor:?}");
         let event = bench.granted(&release, "production");
         bench.record_as(actor, event);
         assert_eq!(bench.codes(&release, "production"), [Code::ApprovalMissing]);

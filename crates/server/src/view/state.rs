@@ -213,7 +213,7 @@ fn approval(state: &State, around: &Around<'_>, names: &[String]) -> Option<Appr
     blockers.iter().any(|blocker| matches!(blocker, Blocker::ApprovalMissing { .. })).then(|| ApprovalView {
         release: release.id.to_string(),
         environment: environment.name.to_string(),
-        allowed: promotion::may_approve(release, environment, around.identity).is_ok(),
+        allowed: promotion::may_approve(state, release, environment, around.identity).is_ok(),
     })
 }
 

@@ -16,8 +16,8 @@ use crate::project::{self, Project};
 
 /// Approves a release for an environment, or lets a held rollout go on.
 ///
-/// An approval is bound to the artifact, the environment and its rules; a change in any of them voids it. Nobody who had a
-/// hand in the release may approve it.
+/// An approval is bound to the artifact, the environment, its address and its rules; a change in any of them voids it. Nobody
+/// may approve whose change enters the environment with the release.
 ///
 ///   trimtab approve                                  the one thing that waits for approval
 ///   trimtab approve rel-7k3m9x2p --environment production
@@ -90,7 +90,7 @@ fn held(args: &Args, state: &State, actor: &Actor, now: Timestamp) -> Result<Opt
 fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Result<Approval, Vec<Problem>> {
     let release = release(args, state)?;
     let environment = environment(args, project, state, release)?;
-    if let Err(code) = promotion::may_approve(release, environment, actor) {
+    if let Err(code) = promotion::may_approve(state, release, environment, actor) {
         return Err(vec![refusal(code, release, environment, actor)]);
     }
     let event = Event::ApprovalGranted {

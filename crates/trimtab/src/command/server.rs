@@ -197,7 +197,7 @@ impl LocalOperations {
         let Some(release) = follower.state().release(&release) else {
             return Err(Problem::new(Code::ThingUnknown, format!("there is no release {release}")));
         };
-        rollout::promotion::may_approve(release, environment, &actor).map_err(|code| {
+        rollout::promotion::may_approve(follower.state(), release, environment, &actor).map_err(|code| {
             Problem::new(code, format!("{actor} may not approve {} here", release.version))
         })?;
         let event = Event::ApprovalGranted {
