@@ -74,7 +74,9 @@ pub enum Kpi {
     ChangeFailurePercent,
 }
 
-/// A threshold that must hold. A KPI without data does not hold.
+/// A threshold that must hold. Missing data is never taken for a zero: without a soak time, because the release does not serve in
+/// the environment before, the rule does not hold; the share of failures is asked only once a promotion has ended there, so that
+/// the first can enter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KpiRule {
     /// What is measured.

@@ -422,7 +422,7 @@ static ANALYSIS: TableShape = TableShape {
 
 static APPROVAL: TableShape = TableShape {
     noun: "approval",
-    about: "Who must approve a promotion. The change's authors never count.",
+    about: "Who must approve a promotion. Nobody counts whose change enters the environment with it; one person is one address, as git's mailmap says.",
     keys: &[
         Key::new("required", Shape::Whole(0, 64), "2", "How many different people.").default("1"),
         Key::new(
@@ -449,7 +449,7 @@ static FREEZE: TableShape = TableShape {
 
 static KPI: TableShape = TableShape {
     noun: "kpi",
-    about: "A threshold. It needs `min`, `max` or both; a measure without data does not hold.",
+    about: "A threshold. It needs `min`, `max` or both. Without a soak time it does not hold; the share of failures is asked once a first promotion has ended there.",
     keys: &[
         Key::new(
             "measure",

@@ -15,7 +15,7 @@ use delivery::rollout::RolloutOutcome;
 use delivery::{Actor, Digest, EnvironmentName, Event, GateName, Problem, RolloutId, Timestamp};
 
 use crate::progress::Rollout;
-use crate::state::State;
+use crate::state::{Run, State};
 
 /// The change failure KPI looks at this many of the last promotions.
 const FAILURES_LOOKED_AT: usize = 20;
@@ -30,7 +30,7 @@ pub enum Blocker {
         /// Its reasons.
         reasons: Vec<String>,
     },
-    /// A gate has not been asked for this release's run.
+    /// A gate has not been asked for the newest run that made this release.
     GateMissing {
         /// The gate.
         gate: GateName,
@@ -71,6 +71,8 @@ pub enum Blocker {
     RolloutRunning {
         /// It.
         rollout: RolloutId,
+        /// Whether asking to take it back would end it.
+        withdrawable: bool,
     },
 }
 
@@ -110,7 +112,7 @@ impl Blocker {
             }
             Self::Frozen { reason, until } => format!("the environment is frozen until {until}: {reason}"),
             Self::KpiUnmet { detail, .. } => detail.clone(),
-            Self::RolloutRunning { rollout } => format!("rollout {rollout} is under way there"),
+            Self::RolloutRunning { rollout, .. } => format!("rollout {rollout} is under way there"),
         }
     }
 
@@ -131,8 +133,14 @@ impl Blocker {
                 format!("wait until {until}, then run: trimtab ship --to {environment}")
             }
             Self::KpiUnmet { action, .. } => action.clone(),
-            Self::RolloutRunning { rollout } => {
+            Self::RolloutRunning { rollout, withdrawable: true } => {
                 format!("see: trimtab status, or end it with: trimtab rollback {rollout}")
+            }
+            // It is about to serve or already being taken back: asking for that again changes nothing.
+            Self::RolloutRunning { withdrawable: false, .. } => {
+                format!(
+                    "wait until it has ended, see: trimtab status; then run: trimtab ship --to {environment}"
+                )
             }
         }
     }
@@ -158,7 +166,6 @@ pub fn concerned_by(event: &Event) -> bool {
             | Event::TaskFinished { .. }
             | Event::TestsFinished { .. }
             | Event::RunFinished { .. }
-            | Event::ArtifactPackaged { .. }
             | Event::ArtifactSigned { .. }
             | Event::RolloutAcquired { .. }
             | Event::EffectRequested { .. }
@@ -193,14 +200,24 @@ pub fn blockers(
         environment.kpis.iter().filter_map(|rule| kpi(state, release, environment, before, rule, now)),
     );
     if let Some(rollout) = state.rollout_active(&release.artifact.service, &environment.name) {
-        found.push(Blocker::RolloutRunning { rollout: rollout.plan.id.clone() });
+        let withdrawable = rollout.withdrawable();
+        found.push(Blocker::RolloutRunning { rollout: rollout.plan.id.clone(), withdrawable });
     }
     found.extend(approval(state, release, environment, policy));
     found
 }
 
+/// The newest run that made the release: the one it was first made by, or one that gave the same files from the same commit.
+fn newest_run<'a>(state: &'a State, release: &Release) -> Option<&'a Run> {
+    state.runs.iter().rev().find(|run| {
+        run.id == release.run
+            || (run.commit.as_ref() == Some(&release.commit.id)
+                && run.artifacts.contains(&release.artifact.digest))
+    })
+}
+
 fn gates(state: &State, release: &Release, environment: &Environment) -> Vec<Blocker> {
-    let verdicts = state.run(&release.run).map_or(&[][..], |run| &run.verdicts);
+    let verdicts = newest_run(state, release).map_or(&[][..], |run| &run.verdicts);
     environment
         .gates
         .iter()
@@ -345,9 +362,11 @@ fn kpi(
             let value = soak_minutes(state, release, before, now);
             (value, "soak time in minutes", soak_action(environment, before, rule, value))
         }
-        // A promotion that is kept out can't better the share of those that were let in.
         Kpi::ChangeFailurePercent => {
-            (Some(failure_percent(state, release, environment)), "change failure in percent", change_rule())
+            // Where nothing was promoted yet, nothing was taken back: else the first release could never enter.
+            let value = Some(failure_percent(state, release, environment)?);
+            // A promotion that is kept out can't better the share of those that were let in.
+            (value, "change failure in percent", change_rule())
         }
     };
     let unmet = |detail| Some(Blocker::KpiUnmet { detail, action: action.clone() });
@@ -401,9 +420,9 @@ fn soak_minutes(
 }
 
 /// Share of the last promotions here that were taken back, on the way or after they had served. Reverting is no promotion.
-/// Where nothing was promoted yet, nothing has failed: else the first could never enter.
-fn failure_percent(state: &State, release: &Release, environment: &Environment) -> f64 {
-    let Some(slot) = state.slot(&release.artifact.service, &environment.name) else { return 0.0 };
+/// `None` where nothing was promoted yet.
+fn failure_percent(state: &State, release: &Release, environment: &Environment) -> Option<f64> {
+    let slot = state.slot(&release.artifact.service, &environment.name)?;
     let rollouts = || slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
     let completed = |rollout: &Rollout| rollout.outcome == Some(RolloutOutcome::Completed);
     let mut reverted: Vec<_> = rollouts()
@@ -422,5 +441,5 @@ fn failure_percent(state: &State, release: &Release, environment: &Environment) 
             failed += 1;
         }
     }
-    100.0 * failed as f64 / seen.max(1) as f64
+    (seen > 0).then(|| 100.0 * failed as f64 / seen as f64)
 }

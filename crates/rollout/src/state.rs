@@ -45,6 +45,8 @@ pub struct Run {
     pub tasks: Vec<TaskRecord>,
     /// What its gates said.
     pub verdicts: Vec<GateVerdict>,
+    /// What was packaged from it.
+    pub artifacts: Vec<Digest>,
     /// How it ended; `None` while it runs, or when the process died.
     pub outcome: Option<TaskOutcome>,
 }
@@ -126,6 +128,7 @@ impl State {
                 started_at: at,
                 tasks: Vec::new(),
                 verdicts: Vec::new(),
+                artifacts: Vec::new(),
                 outcome: None,
             }),
             Event::TaskFinished { run, task, outcome, cached, duration_ms, detail, .. } => {
@@ -147,6 +150,11 @@ impl State {
             Event::GateJudged { run, verdict } => {
                 if let Some(run) = self.run_mut(run) {
                     run.verdicts.push(verdict.clone());
+                }
+            }
+            Event::ArtifactPackaged { run, artifact } => {
+                if let Some(run) = self.run_mut(run) {
+                    run.artifacts.push(artifact.digest.clone());
                 }
             }
             Event::ReleaseCreated { release } => {

@@ -64,10 +64,11 @@ fn rollout_why(rollout: &Rollout, circumstances: &Circumstances<'_>) -> Why {
     let driven = (circumstances.driven)(service, environment);
     if !driven {
         why.blockers.push("no controller is at work on it".into());
-        why.actions.push(format!(
-            "run: trimtab server, which goes on where it stopped; or take it back: trimtab rollback {}",
-            plan.id
-        ));
+        let mut action = "run: trimtab server, which goes on where it stopped".to_owned();
+        if rollout.withdrawable() {
+            action.push_str(&format!("; or take it back: trimtab rollback {}", plan.id));
+        }
+        why.actions.push(action);
     }
     let (blocker, action) = phase(rollout, circumstances.now);
     // Without a controller nothing ends by itself.

@@ -302,7 +302,10 @@ fn who_wrote_what_enters_with_the_release_does_not_approve_it() {
     bench.serve(&carls, "staging");
     let doras = bench.release_by("dora@example.com");
     bench.serve(&doras, "staging");
-    assert!(!counts(&mut bench, &doras, "carl@example.com"), "nothing serves in production: all is new there");
+    assert!(
+        !counts(&mut bench, &doras, "carl@example.com"),
+        "nothing serves in production: all is new there"
+    );
     let blockers = bench.blockers(&doras, "production");
     assert!(blockers[0].sentence().contains("carl@example.com, dora@example.com wrote it"), "{blockers:?}");
     assert!(counts(&mut bench, &doras, "ana@example.com"));
@@ -332,7 +335,10 @@ fn machines_and_nobody_never_count() {
         Actor::Human(String::new()),
         Actor::Human("  ".into()),
     ] {
-        assert!(promotion::may_approve(&bench.state, &release, &bench.environments[0], &actor).is_err(), "{actor:?}");
+        assert!(
+            promotion::may_approve(&bench.state, &release, &bench.environments[0], &actor).is_err(),
+            "{actor:?}"
+        );
         let event = bench.granted(&release, "production");
         bench.record_as(actor, event);
         assert_eq!(bench.codes(&release, "production"), [Code::ApprovalMissing]);
@@ -393,6 +399,36 @@ fn gates_must_have_judged_the_run_that_built_it() {
 }
 
 #[test]
+fn the_newest_run_that_made_the_same_release_counts() {
+    let mut production = environment("production");
+    production.gates = vec![GateName::new("tests").unwrap()];
+    let mut bench = Bench::new(vec![production]);
+    let release = bench.release();
+    let ran = |bench: &mut Bench, commit: &str, digest: &Digest, passed: bool| {
+        let run = RunId::mint(&mut bench.seed);
+        let commit = Some(CommitId::new(commit.repeat(40)).unwrap());
+        bench.record(Event::RunStarted { run: run.clone(), commit, dirty: false, tasks: Vec::new() });
+        let again = Release { run: run.clone(), ..release.clone() };
+        bench.judge(&again, "tests", passed);
+        assert!(bench.state.run(&run).is_some_and(|run| run.artifacts.is_empty()), "not packaged yet");
+        let artifact = Artifact { digest: digest.clone(), ..release.artifact.clone() };
+        bench.record(Event::ArtifactPackaged { run, artifact });
+    };
+    let (same, other) = (release.artifact.digest.clone(), Digest::of(b"other"));
+    ran(&mut bench, "a", &other, true);
+    ran(&mut bench, "b", &same, true);
+    assert_eq!(bench.codes(&release, "production"), [Code::GateFailed], "other files, or another commit");
+    ran(&mut bench, "a", &same, true);
+    assert_eq!(bench.codes(&release, "production"), []);
+    ran(&mut bench, "a", &same, false);
+    assert_eq!(
+        bench.codes(&release, "production"),
+        [Code::GateFailed],
+        "the newest counts, also when it fails"
+    );
+}
+
+#[test]
 fn a_release_goes_through_the_environments_in_order() {
     let mut bench = Bench::new(vec![environment("staging"), environment("production")]);
     let (one, two) = (bench.release(), bench.release());
@@ -435,7 +471,17 @@ fn one_rollout_at_a_time() {
     let mut bench = Bench::new(vec![environment("production")]);
     let (one, two) = (bench.release(), bench.release());
     let rollout = bench.plan(&one, "production", None);
-    assert_eq!(bench.blockers(&two, "production"), [Blocker::RolloutRunning { rollout: rollout.clone() }]);
+    let running = |withdrawable| [Blocker::RolloutRunning { rollout: rollout.clone(), withdrawable }];
+    assert_eq!(bench.blockers(&two, "production"), running(true));
+    let action = bench.blockers(&two, "production")[0].action(&two, &bench.environments[0].name);
+    assert!(action.contains(&format!("trimtab rollback {rollout}")), "{action}");
+    // Too late to take it back: nobody is told to.
+    let effect = Effect::Promote { revision: RevisionId::of_rollout(&rollout) };
+    let command = Command { rollout: rollout.clone(), sequence: 1, epoch: 1, effect };
+    bench.record(Event::EffectRequested { command });
+    assert_eq!(bench.blockers(&two, "production"), running(false));
+    let action = bench.blockers(&two, "production")[0].action(&two, &bench.environments[0].name);
+    assert!(action.starts_with("wait") && !action.contains("rollback"), "{action}");
     bench.end(&rollout, RolloutOutcome::Completed);
     assert_eq!(bench.codes(&two, "production"), []);
 }
@@ -548,7 +594,9 @@ fn change_failure_counts_what_was_taken_back_on_the_way_or_later() {
     let mut bench = Bench::new(vec![Environment { kpis, ..environment("production") }]);
     let releases: Vec<Release> = (0..4).map(|_| bench.release()).collect();
     assert_eq!(bench.codes(&releases[0], "production"), [], "the first may enter");
-    bench.serve(&releases[0], "production");
+    let first = bench.plan(&releases[0], "production", None);
+    assert_eq!(bench.codes(&releases[1], "production"), [Code::RolloutRunning], "none has ended yet");
+    bench.end(&first, RolloutOutcome::Completed);
     bench.serve(&releases[1], "production");
     bench.serve(&releases[2], "production");
     bench.carry(&releases[3], "production", RolloutOutcome::RolledBack);
@@ -620,4 +668,91 @@ fn why_names_each_blocker_with_its_action() {
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0].blockers.len(), 3, "{answers:?}");
     assert_eq!(answers[0].actions.len(), 3);
+}
+
+impl Bench {
+    /// A run of the release's commit that gives the same files and passes all gates.
+    fn run_again(&mut self, release: &Release) {
+        let (run, commit) = (RunId::mint(&mut self.seed), Some(release.commit.id.clone()));
+        self.record(Event::RunStarted { run: run.clone(), commit, dirty: false, tasks: Vec::new() });
+        for gate in self.environments.last().unwrap().gates.clone() {
+            self.judge(&Release { run: run.clone(), ..release.clone() }, gate.as_str(), true);
+        }
+        self.record(Event::ArtifactPackaged { run, artifact: release.artifact.clone() });
+    }
+
+    /// Does what the blocker's action says.
+    fn perform(&mut self, blocker: &Blocker, release: &Release) {
+        match blocker {
+            Blocker::GateFailed { .. } | Blocker::GateMissing { .. } => self.run_again(release),
+            Blocker::EarlierEnvironment { environment } => self.serve(release, environment.as_str()),
+            Blocker::ApprovalMissing { left: Some(0), .. } => {
+                let rule = &mut self.environments.last_mut().unwrap().approval;
+                rule.approvers.extend(["ben@example.com".into(), "zoe@example.com".into()]);
+            }
+            Blocker::ApprovalMissing { approvers, authors, .. } => {
+                let anyone = ["ana@example.com".to_owned(), "ben@example.com".to_owned()];
+                let approvers = if approvers.is_empty() { &anyone[..] } else { &approvers[..] };
+                for approver in approvers.iter().filter(|approver| !authors.contains(approver)) {
+                    self.approve(release, approver);
+                }
+            }
+            Blocker::Frozen { until, .. } => self.now = *until,
+            Blocker::KpiUnmet { action, .. } if action.starts_with("wait 30 min") => {
+                self.pass(Duration::from_mins(30));
+            }
+            Blocker::KpiUnmet { action, .. } if action.starts_with("run: trimtab ship --to staging") => {
+                self.serve(release, "staging");
+            }
+            Blocker::KpiUnmet { action, .. } => {
+                assert!(action.starts_with("change the kpi of production in trimtab.toml"), "{action}");
+                self.environments.last_mut().unwrap().kpis.retain(|rule| rule.kpi == Kpi::SoakMinutes);
+            }
+            Blocker::RolloutRunning { rollout, withdrawable: true } => {
+                self.end(rollout, RolloutOutcome::RolledBack);
+            }
+            Blocker::RolloutRunning { rollout, withdrawable: false } => {
+                self.end(rollout, RolloutOutcome::Completed);
+            }
+        }
+    }
+}
+
+/// An action is not only a command that exists: whoever does what it says is rid of the blocker.
+#[test]
+fn doing_what_the_actions_say_lets_the_release_in() {
+    let mut environments = soaking(30.0);
+    let production = &mut environments[1];
+    production.gates = ["tests", "lint"].map(|gate| GateName::new(gate).unwrap()).to_vec();
+    production.approval = ApprovalRule { required: 2, approvers: vec!["erin@example.com".into()] };
+    production.kpis.push(KpiRule { kpi: Kpi::ChangeFailurePercent, min: None, max: Some(10.0) });
+    let (from, until) = (at("2026-03-02T00:00:00Z"), at("2026-03-03T00:00:00Z"));
+    production.freezes = vec![Freeze { reason: "audit".into(), window: FreezeWindow::Dates { from, until } }];
+    let mut bench = Bench::new(environments);
+    let (other, release) = (bench.release(), bench.release());
+    bench.judge(&release, "tests", false);
+    bench.carry(&other, "production", RolloutOutcome::RolledBack);
+    bench.plan(&other, "production", None);
+    let mut done = Vec::new();
+    while let Some(blocker) = bench.blockers(&release, "production").into_iter().next() {
+        bench.perform(&blocker, &release);
+        let left = bench.blockers(&release, "production");
+        assert!(
+            !left.contains(&blocker),
+            "{} did not help: {left:?}",
+            blocker.action(&release, &bench.environments[1].name)
+        );
+        done.push(blocker.code());
+        assert!(done.len() < 20, "no end: {done:?}");
+    }
+    for code in [
+        Code::GateFailed,
+        Code::EarlierEnvironment,
+        Code::Frozen,
+        Code::KpiUnmet,
+        Code::RolloutRunning,
+        Code::ApprovalMissing,
+    ] {
+        assert!(done.contains(&code), "{code:?} was not met: {done:?}");
+    }
 }
