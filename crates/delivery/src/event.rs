@@ -171,7 +171,7 @@ pub enum Event {
         digest: Digest,
         /// The environment it may enter.
         environment: EnvironmentName,
-        /// SHA-256 over the environment's rules.
+        /// SHA-256 over the environment's rules and the address it listens on, which is the target.
         policy: Digest,
         /// Why, in the approver's words; may be empty.
         comment: String,

@@ -25,7 +25,7 @@ pub struct RolloutPlan {
     pub reverts: Option<ReleaseId>,
     /// The environment with its rules as they were when the plan was made.
     pub environment: Environment,
-    /// SHA-256 over those rules: approvals are bound to it.
+    /// SHA-256 over those rules and its address: approvals are bound to it.
     pub policy: Digest,
 }
 

@@ -422,7 +422,8 @@ static ANALYSIS: TableShape = TableShape {
 
 static APPROVAL: TableShape = TableShape {
     noun: "approval",
-    about: "Who must approve a promotion. Nobody counts whose change enters the environment with it; one person is one address, as git's mailmap says.",
+    about: "Who must approve a promotion. Nobody counts whose change enters the environment with it. People are known by the \
+            address that git's mailmap gives them.",
     keys: &[
         Key::new("required", Shape::Whole(0, 64), "2", "How many different people.").default("1"),
         Key::new(
@@ -449,7 +450,8 @@ static FREEZE: TableShape = TableShape {
 
 static KPI: TableShape = TableShape {
     noun: "kpi",
-    about: "A threshold. It needs `min`, `max` or both. Without a soak time it does not hold; the share of failures is asked once a first promotion has ended there.",
+    about: "A threshold. It needs `min`, `max` or both. Without a soak time it does not hold; the share of failures is asked \
+            once a first promotion has ended there.",
     keys: &[
         Key::new(
             "measure",

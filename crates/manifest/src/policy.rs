@@ -1,6 +1,7 @@
-//! The digest that an approval binds to: if a rule of the environment changes, the approval is void.
+//! The digest that an approval binds to: if a rule of the environment or its target changes, the approval is void.
 //!
-//! Leaves out where the environment listens: that is the target, which approvals bind beside this digest.
+//! The target is where the environment listens. It is in this digest, and not in the approval's event beside it, because then
+//! whatever binds the rules binds the target: approvals, plans, and what comes later.
 //!
 //! Invariant: equal rules give equal digests on every machine and in every build, however serde_json orders its maps.
 
@@ -9,11 +10,13 @@ use delivery::environment::Environment;
 use serde_json::{Value, json};
 
 /// SHA-256 over canonical JSON (keys in byte order, no blanks, numbers as serde_json writes them) of the rules that approvals
-/// bind to: strategy with its analysis, gates, approval, freezes, KPIs and the rollback objective, with the environment's name.
+/// bind to: strategy with its analysis, gates, approval, freezes, KPIs and the rollback objective, with the environment's name
+/// and address.
 pub fn policy_digest(environment: &Environment) -> Digest {
     let rules = json!({
         "version": 1,
         "environment": environment.name,
+        "listen": environment.listen,
         "strategy": environment.strategy,
         "gates": environment.gates,
         "approval": environment.approval,

@@ -3,8 +3,9 @@
 //! Pure: reads the state, the environment's rules and the time. Leaves out provenance, which needs files (the command
 //! line checks it through `attest` just before anything is started).
 //!
-//! Invariants: an approval counts only for the artifact, environment and rules that it names (I5); whoever wrote
-//! any of what is new to the environment never approves it there, and no machine does (I6); every blocker names an action that moves it (I13).
+//! Invariants: an approval counts only for the artifact, environment, target and rules that it names (I5); whoever wrote
+//! any of what is new to the environment never approves it there, and no machine does (I6); every blocker names an action
+//! that moves it (I13).
 
 use std::cmp::Ordering;
 

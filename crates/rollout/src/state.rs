@@ -73,7 +73,7 @@ pub struct Approval {
     pub digest: Digest,
     /// Where it may go.
     pub environment: EnvironmentName,
-    /// The rules it was given under.
+    /// The rules and the target it was given for.
     pub policy: Digest,
 }
 
