@@ -1,8 +1,8 @@
 //! Conventional Commits 1.0.0 (conventionalcommits.org): what a commit's message says about the change.
 //!
 //! Reads the header and whether the change is breaking; other footers are left alone. Stricter than many tools in one
-//! point, as the specification is: the colon must be followed by a space. More lenient in one: a `BREAKING CHANGE:` line counts
-//! wherever it starts a line after the header, because announcing a break in the wrong place is still announcing it.
+//! point, as the specification is: the colon must be followed by a space. More lenient in one: `BREAKING CHANGE:` counts
+//! wherever it starts a line and whatever the header is, because announcing a break in the wrong place is still announcing it.
 
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Conventional<'a> {
 
 /// Reads a message; `None` when it does not follow the convention.
 pub fn parse(message: &str) -> Option<Conventional<'_>> {
-    let (header, rest) = message.split_once('\n').unwrap_or((message, ""));
+    let header = message.lines().next()?;
     let (prefix, description) = header.trim_end().split_once(": ")?;
     let description = description.trim();
     let (prefix, marked) = prefix.strip_suffix('!').map_or((prefix, false), |prefix| (prefix, true));
@@ -35,17 +35,14 @@ pub fn parse(message: &str) -> Option<Conventional<'_>> {
     if !(announced || well_formed) || !scope_well_formed {
         return None;
     }
-    let breaking = marked || announced || announces_break(rest);
+    let breaking = marked || announces_break(message);
     Some(Conventional { kind: kind.to_lowercase(), scope, breaking, description })
 }
 
-/// Whether a line after the header announces a breaking change. Upper case is required.
-fn announces_break(rest: &str) -> bool {
-    rest.lines().any(|line| {
-        ["BREAKING CHANGE: ", "BREAKING-CHANGE: "]
-            .iter()
-            .any(|mark| line.strip_prefix(mark).is_some_and(|text| !text.trim().is_empty()))
-    })
+/// Whether a line of the message announces a breaking change, conventional or not. Upper case is required.
+pub fn announces_break(message: &str) -> bool {
+    let marks = ["BREAKING CHANGE:", "BREAKING-CHANGE:"];
+    message.lines().any(|line| marks.iter().any(|mark| line.starts_with(mark)))
 }
 
 #[cfg(test)]
@@ -122,5 +119,6 @@ mod tests {
         assert_eq!(parse("fix: y\n\nbreaking change: no").map(|c| c.breaking), Some(false));
         assert_eq!(parse("fix: y\r\n\r\nBREAKING CHANGE: yes\r\n").map(|c| c.breaking), Some(true));
         assert_eq!(parse("BREAKING CHANGE: yes").map(|c| c.breaking), Some(true));
+        assert_eq!(parse("feat: y\n\nBREAKING CHANGE:\nthe text is below").map(|c| c.breaking), Some(true));
     }
 }

@@ -48,6 +48,7 @@ pub struct NextVersion {
 /// What one message raises.
 pub fn bump(message: &str) -> Bump {
     match conventional::parse(message) {
+        _ if conventional::announces_break(message) => Bump::Major,
         Some(change) if change.breaking => Bump::Major,
         Some(change) if change.kind == "feat" => Bump::Minor,
         _ => Bump::Patch,
@@ -161,6 +162,9 @@ mod tests {
         assert_eq!(bump("fix!: x"), Bump::Major);
         assert_eq!(bump("perf: x"), Bump::Patch);
         assert_eq!(bump("Update README"), Bump::Patch);
+        assert_eq!(bump("Rework the API\n\nBREAKING CHANGE: all of it"), Bump::Major);
+        assert_eq!(bump("feat: x\n\nBREAKING CHANGE:\nall of it"), Bump::Major);
+        assert_eq!(bump("Rework the API\n\nNo BREAKING CHANGE: none of it"), Bump::Patch);
     }
 
     #[test]
