@@ -6,10 +6,11 @@ use delivery::clock::Seed;
 use delivery::effect::RevisionSpec;
 use delivery::environment::Environment;
 use delivery::release::Release;
-use delivery::rollout::RolloutPlan;
+use delivery::rollout::{RolloutOutcome, RolloutPlan};
 use delivery::traffic::Weight;
-use delivery::{Digest, ReleaseId, RevisionId, RolloutId};
+use delivery::{Digest, EnvironmentName, ReleaseId, RevisionId, RolloutId};
 
+use crate::progress::Rollout;
 use crate::state::State;
 
 /// Makes the plan for carrying the release into the environment. `revision.id` is replaced by the rollout's own,
@@ -42,6 +43,21 @@ pub fn plan(
         revision,
         id,
     }
+}
+
+/// How the release was started when it last came to serve in the environment; `None` if it never did. What brings it back starts
+/// the same, whatever the manifest says of newer ones.
+pub fn served_as<'a>(
+    state: &'a State,
+    release: &Release,
+    environment: &EnvironmentName,
+) -> Option<&'a RevisionSpec> {
+    let slot = state.slot(&release.artifact.service, environment)?;
+    let mut rollouts = slot.rollouts.iter().rev().filter_map(|id| state.rollouts.get(id));
+    let served = |rollout: &&Rollout| {
+        rollout.plan.release == release.id && rollout.outcome == Some(RolloutOutcome::Completed)
+    };
+    rollouts.find(served).map(|rollout| &rollout.plan.revision)
 }
 
 /// What is wrong with a plan; empty when it may be recorded.

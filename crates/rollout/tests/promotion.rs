@@ -18,6 +18,7 @@ use delivery::{
     RunId, ServiceName, Timestamp,
 };
 use proptest::prelude::*;
+use rollout::planning;
 use rollout::promotion::{self, Blocker};
 use rollout::state::State;
 use rollout::why::{Circumstances, why};
@@ -464,6 +465,23 @@ fn a_second_revert_does_not_bring_the_first_bad_release_back() {
     assert_eq!(serving(&bench), (releases[1].id.clone(), Some(releases[0].id.clone())));
     bench.revert(&releases[0], &releases[1], "production");
     assert_eq!(serving(&bench), (releases[0].id.clone(), None));
+}
+
+#[test]
+fn what_served_is_known_as_it_was_started() {
+    let mut bench = Bench::new(vec![environment("production")]);
+    let (one, two) = (bench.release(), bench.release());
+    let here = bench.environments[0].name.clone();
+    let served = |bench: &Bench, release: &Release| {
+        planning::served_as(&bench.state, release, &here).map(|revision| revision.id.clone())
+    };
+    assert_eq!(served(&bench, &one), None);
+    let first = bench.carry(&one, "production", RolloutOutcome::Completed);
+    bench.carry(&one, "production", RolloutOutcome::RolledBack);
+    bench.serve(&two, "production");
+    assert_eq!(served(&bench, &one), Some(RevisionId::of_rollout(&first)), "the one that came to serve");
+    bench.revert(&one, &two, "production");
+    assert_ne!(served(&bench, &one), Some(RevisionId::of_rollout(&first)), "the last that did");
 }
 
 #[test]

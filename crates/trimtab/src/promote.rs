@@ -124,7 +124,8 @@ impl Controller<'_> {
         let mut world = edges::host(self.project, &service, environment);
         world.edge().await.map_err(|error| vec![error.problem()])?;
         let plan = loop {
-            if let Some(plan) = self.plan(release, environment, None).await? {
+            let revision = self.revision(release)?;
+            if let Some(plan) = self.plan(release, environment, revision, None).await? {
                 break plan;
             }
         };
@@ -156,8 +157,14 @@ impl Controller<'_> {
             deadline_ms: 0,
             analyse: false,
         }];
+        // As it served, and not as today's manifest would start it: that may be what broke.
+        let served = planning::served_as(self.follower.state(), &good, &environment.name).cloned();
+        let revision = match served {
+            Some(served) => RevisionSpec { directory: self.project.layout.revisions(), ..served },
+            None => self.revision(&good)?,
+        };
         let plan = loop {
-            if let Some(plan) = self.plan(&good, &direct, Some(bad.id.clone())).await? {
+            if let Some(plan) = self.plan(&good, &direct, revision.clone(), Some(bad.id.clone())).await? {
                 break plan;
             }
         };
@@ -219,6 +226,7 @@ impl Controller<'_> {
         &mut self,
         release: &Release,
         environment: &Environment,
+        revision: RevisionSpec,
         reverts: Option<ReleaseId>,
     ) -> Result<Option<RolloutPlan>, Vec<Problem>> {
         self.tell()?;
@@ -235,7 +243,6 @@ impl Controller<'_> {
                     .collect());
             }
         }
-        let revision = self.revision(release)?;
         let plan = planning::plan(state, release, environment, policy, revision, reverts, &mut SystemSeed);
         let wrong = planning::lint(&plan);
         if !wrong.is_empty() {
