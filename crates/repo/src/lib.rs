@@ -15,6 +15,7 @@ mod repository;
 pub mod conventional;
 pub mod graph;
 pub mod limits;
+pub mod lineage;
 pub mod version;
 
 pub use error::Error;

@@ -14,3 +14,5 @@ pub const COMMITS_MAX: usize = 4_000_000;
 pub const TAGS_MAX: usize = 200_000;
 /// Co-authors kept of one commit.
 pub const CO_AUTHORS_MAX: usize = 64;
+/// People asked of the mailmap in one call; more take several.
+pub(crate) const CONTACTS_MAX: usize = 200;

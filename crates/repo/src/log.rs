@@ -1,4 +1,4 @@
-//! One commit as `git log` prints it, and which commits to print.
+//! One commit as `git log` prints it, and which commits to print. Authors and committers are those that the mailmap names.
 //!
 //! Fields are separated by NUL, which no field can hold, and a record has a fixed number of them; text is decoded
 //! leniently (a message in another encoding must not hide a commit), dates are clamped (a broken clock must not either).
@@ -49,7 +49,7 @@ pub struct Entry {
     pub message: String,
 }
 
-const FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ce%x00%ct%x00%B";
+const FORMAT: &str = "--format=tformat:%H%x00%P%x00%aN%x00%aE%x00%at%x00%cN%x00%cE%x00%ct%x00%B";
 const FIELDS: usize = 9;
 
 /// Hands over each commit, newest first.

@@ -9,7 +9,7 @@ use delivery::{CommitId, Timestamp};
 use crate::error::Error;
 use crate::git::{Flow, Git, failed};
 use crate::graph::Graph;
-use crate::limits::{DIRTY_PATHS_MAX, TAGS_MAX};
+use crate::limits::{CONTACTS_MAX, DIRTY_PATHS_MAX, TAGS_MAX};
 use crate::log::{self, Entry, History};
 
 /// A git repository with a work tree.
@@ -54,6 +54,32 @@ impl Repository {
     /// The top of the work tree, absolute.
     pub fn root(&self) -> &Utf8Path {
         &self.root
+    }
+
+    /// Where the directory lies in the repository, relative to its root; empty for the root itself.
+    pub fn path_of(&self, directory: &Utf8Path) -> Result<Utf8PathBuf, Error> {
+        let prefix = Git::at(directory).answer(&["rev-parse", "--show-prefix"])?;
+        Ok(Utf8PathBuf::from(String::from_utf8_lossy(&prefix).trim_end_matches(['\n', '/'])))
+    }
+
+    /// Whether the commit is there, in whatever branch or in none. It need not be after history was rewritten.
+    pub fn holds(&self, commit: &CommitId) -> Result<bool, Error> {
+        let name = format!("{commit}^{{commit}}");
+        Ok(self.git.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &name])?.success)
+    }
+
+    /// Whether the current commit is this one or descends from it.
+    pub fn contains(&self, commit: &CommitId) -> Result<bool, Error> {
+        if !self.holds(commit)? {
+            return Ok(false);
+        }
+        let arguments = ["merge-base", "--is-ancestor", commit.as_str(), "HEAD"];
+        let answer = self.git.ask(&arguments)?;
+        if answer.success || answer.complaint.trim().is_empty() {
+            Ok(answer.success)
+        } else {
+            Err(failed(&arguments, &answer.complaint))
+        }
     }
 
     /// The current commit. [`Error::Empty`] before the first.
@@ -122,7 +148,7 @@ impl Repository {
         if self.is_shallow()? { Err(Error::Shallow) } else { Ok(()) }
     }
 
-    /// Who works here: git's `user.name` and `user.email`. Never guessed from the host's name.
+    /// Who works here: git's `user.name` and `user.email`, as the mailmap names them. Never guessed from the host's name.
     pub fn identity(&self) -> Result<Person, Error> {
         let answer = self.git.ask(&["config", "--null", "--get-regexp", r"^user\.(name|email)$"])?;
         let (mut name, mut email) = (None, None);
@@ -137,7 +163,38 @@ impl Repository {
         let email =
             email.filter(|email| !email.is_empty()).ok_or(Error::IdentityMissing { key: "user.email" })?;
         let name = name.filter(|name| !name.is_empty()).ok_or(Error::IdentityMissing { key: "user.name" })?;
-        Ok(Person { name, email })
+        let person = Person { name, email };
+        Ok(self.known(vec![person.clone()])?.pop().unwrap_or(person))
+    }
+
+    /// The people as the repository's mailmap names them (gitmailmap(5)), each address once: who works under two addresses
+    /// is one person where `.mailmap` says so.
+    pub fn known(&self, mut people: Vec<Person>) -> Result<Vec<Person>, Error> {
+        people.sort_by(|one, other| one.email.cmp(&other.email));
+        people.dedup_by(|one, other| one.is(&other.email));
+        // What git can't read as a contact, no mailmap names.
+        let strange = |text: &str| text.contains(['<', '>', '\n', '\r', '\0']);
+        let (mut known, plain): (Vec<Person>, Vec<Person>) = people
+            .into_iter()
+            .partition(|person| person.email.is_empty() || strange(&person.email) || strange(&person.name));
+        for people in plain.chunks(CONTACTS_MAX) {
+            let contacts: Vec<String> =
+                people.iter().map(|person| format!("{} <{}>", person.name, person.email)).collect();
+            let arguments: Vec<&str> =
+                ["check-mailmap", "--"].into_iter().chain(contacts.iter().map(String::as_str)).collect();
+            let answer = self.git.answer(&arguments)?;
+            for line in String::from_utf8_lossy(&answer).lines() {
+                let Some((name, email)) = line.strip_suffix('>').and_then(|line| line.rsplit_once('<'))
+                else {
+                    let detail = "a line that is no contact".to_owned();
+                    return Err(Error::Unexpected { command: "check-mailmap".to_owned(), detail });
+                };
+                known.push(Person { name: name.trim().to_owned(), email: email.to_lowercase() });
+            }
+        }
+        known.sort_by(|one, other| one.email.cmp(&other.email));
+        known.dedup_by(|one, other| one.is(&other.email));
+        Ok(known)
     }
 
     /// Where `origin` lies, without any user name, password or token in the address; `None` when there is none.

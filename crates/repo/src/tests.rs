@@ -9,6 +9,8 @@ use delivery::{CommitId, ServiceName, Timestamp};
 use crate::version;
 use crate::{Error, History, Repository};
 
+mod lineage;
+
 struct Sandbox {
     _folder: tempfile::TempDir,
     root: Utf8PathBuf,
@@ -42,12 +44,17 @@ impl Sandbox {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn commit(&mut self, path: &str, message: &str) -> CommitId {
+    /// Changes a file and adds it, a while later.
+    fn stage(&mut self, path: &str) {
         self.clock += 100;
         let file = self.root.join(path);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, format!("{}\n", self.clock)).unwrap();
         self.git(&["add", "--", path]);
+    }
+
+    fn commit(&mut self, path: &str, message: &str) -> CommitId {
+        self.stage(path);
         self.git(&["commit", "--quiet", "-m", message]);
         CommitId::new(self.git(&["rev-parse", "HEAD"])).unwrap()
     }

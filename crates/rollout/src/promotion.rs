@@ -240,7 +240,7 @@ fn identity(email: &str) -> String {
 /// Everyone who had a hand in what enters the environment with the release, each once: in the release itself and in all that
 /// the service made after the one that serves there. Each names the people since the one before it, so nobody is left out
 /// whose change enters here for the first time. If nothing older serves there, these are all up to this one.
-fn authors(state: &State, release: &Release, environment: &EnvironmentName) -> Vec<String> {
+pub fn authors(state: &State, release: &Release, environment: &EnvironmentName) -> Vec<String> {
     let service = &release.artifact.service;
     let serving = state.slot(service, environment).and_then(|slot| slot.current.as_ref());
     let mut entering: Vec<&Release> = state

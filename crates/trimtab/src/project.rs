@@ -3,6 +3,7 @@
 //! Invariant: opening a project changes nothing; the state folder is made by the first command that records something.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use delivery::change::Person;
 use delivery::clock::SteadyClock;
 use delivery::code::Code;
 use delivery::environment::Environment;
@@ -105,13 +106,22 @@ impl Project {
             let looks_right =
                 email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
             if looks_right && !email.contains(char::is_whitespace) {
-                return Ok(Actor::Human(email.to_owned()));
+                return Ok(Actor::Human(self.known(email)));
             }
             let problem = Problem::new(Code::IdentityMissing, format!("{email:?} is not an e-mail address"));
             return Err(vec![problem.hint("people are known by the address that git has of them")]);
         }
         let person = self.repository()?.identity().map_err(|error| vec![error.problem()])?;
         Ok(Actor::Human(person.email))
+    }
+
+    /// The address under which the repository knows the person.
+    fn known(&self, email: &str) -> String {
+        let person = Person { name: String::new(), email: email.to_lowercase() };
+        let known = self
+            .repository()
+            .and_then(|repository| repository.known(vec![person]).map_err(|error| vec![error.problem()]));
+        known.ok().and_then(|mut known| known.pop()).map_or_else(|| email.to_owned(), |person| person.email)
     }
 
     /// The environment of this name.

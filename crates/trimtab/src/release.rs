@@ -4,12 +4,11 @@
 
 use attest::{Build, Expected, SigningKey, Statement};
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::change::{Commit, Person};
+use delivery::change::Commit;
 use delivery::code::Code;
 use delivery::release::Release;
 use delivery::{Event, Problem, ReleaseId};
-use repo::Repository;
-use semver::Version;
+use repo::{Repository, lineage};
 use store::{Blobs, artifact};
 
 use crate::carry::Ran;
@@ -99,28 +98,39 @@ impl Controller<'_> {
         provenance: delivery::Digest,
     ) -> Result<Release, Vec<Problem>> {
         let several = self.project.manifest.services.len() > 1;
-        let paths = if several { vec![service.directory.clone()] } else { Vec::new() };
-        let name = several.then_some(&service.name);
         let problem = |error: repo::Error| vec![error.problem()];
-        let next = repo::version::compute(repository, name, &paths).map_err(problem)?;
-        let previous = self.follower.state().release_latest(&service.name);
-        let since = previous.map(|release| release.commit.id.clone());
-        let history = repo::History { after: since.clone(), paths, ..repo::History::default() };
-        let entries = repository.entries(&history).map_err(problem)?;
-        let bump = entries.iter().map(|entry| repo::version::bump(&entry.message)).max();
-        let version = distinct(&next.version, previous, bump);
-        // A first release holds all of history, and everyone in it; the commit at hand is what is being reviewed.
-        let commits: Vec<Commit> = match since {
-            Some(_) => entries.into_iter().map(|entry| entry.commit).collect(),
-            None => vec![commit.clone()],
+        let mut paths = Vec::new();
+        if several {
+            // The manifest's paths are relative to its folder, git's to the repository's root.
+            let folder = repository.path_of(&self.project.root).map_err(problem)?;
+            paths.push(folder.join(&service.directory));
+        }
+        let releases = || self.follower.state().releases.iter().map(|record| &record.release);
+        let own: Vec<&Release> =
+            releases().rev().filter(|release| release.artifact.service == service.name).collect();
+        let question = lineage::Question {
+            commit,
+            service: several.then_some(&service.name),
+            paths: &paths,
+            own: &own,
+            first: releases().next(),
         };
+        let lineage = lineage::trace(repository, &question).map_err(problem)?;
+        if let Some(lost) = &lineage.lost {
+            self.output.talk(format!(
+                "              note: the commit of the release before ({}) is not in the repository any longer; authors and \
+                 changelog count from what is left",
+                lost.short()
+            ));
+        }
+        let subjects = lineage.changelog.into_iter().map(|commit| commit.subject);
         Ok(Release {
             id: ReleaseId::mint(&mut SystemSeed),
-            version,
+            version: lineage.version,
             commit: commit.clone(),
             artifact,
-            authors: people(&commits),
-            changelog: commits.iter().map(|commit| commit.subject.clone()).take(CHANGELOG_SUBJECTS).collect(),
+            authors: lineage.authors,
+            changelog: subjects.take(CHANGELOG_SUBJECTS).collect(),
             run: ran.id.clone(),
             provenance,
         })
@@ -130,32 +140,6 @@ impl Controller<'_> {
 struct Signed {
     bytes: Vec<u8>,
     key: String,
-}
-
-/// Between two tags several releases may be made; each gets a number of its own, raised as its commits ask.
-fn distinct(computed: &Version, previous: Option<&Release>, bump: Option<repo::version::Bump>) -> String {
-    let before = previous.and_then(|release| Version::parse(&release.version).ok());
-    match before {
-        Some(before) if *computed <= before => {
-            repo::version::raise(&before, bump.unwrap_or(repo::version::Bump::Patch)).to_string()
-        }
-        _ => computed.to_string(),
-    }
-}
-
-fn people(commits: &[Commit]) -> Vec<Person> {
-    let mut people: Vec<Person> = commits
-        .iter()
-        .flat_map(|commit| {
-            std::iter::once(&commit.author)
-                .chain(std::iter::once(&commit.committer))
-                .chain(&commit.co_authors)
-        })
-        .cloned()
-        .collect();
-    people.sort();
-    people.dedup_by(|one, other| one.is(&other.email));
-    people
 }
 
 fn blobs(project: &Project) -> Result<Blobs, Vec<Problem>> {

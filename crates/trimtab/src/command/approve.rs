@@ -1,5 +1,6 @@
 //! `trimtab approve`: a person lets a release into an environment, or a held rollout go on.
 
+use delivery::change::Person;
 use delivery::clock::Clock as _;
 use delivery::code::Code;
 use delivery::environment::Environment;
@@ -90,7 +91,7 @@ fn held(args: &Args, state: &State, actor: &Actor, now: Timestamp) -> Result<Opt
 fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Result<Approval, Vec<Problem>> {
     let release = release(args, state)?;
     let environment = environment(args, project, state, release)?;
-    if let Err(code) = promotion::may_approve(state, release, environment, actor) {
+    if let Err(code) = may_approve(project, state, release, environment, actor) {
         return Err(vec![refusal(code, release, environment, actor)]);
     }
     let event = Event::ApprovalGranted {
@@ -101,6 +102,23 @@ fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Res
         comment: args.comment.clone(),
     };
     Ok((event, format!("{} {}", release.artifact.service, release.version), environment.name.to_string()))
+}
+
+/// Whether this person's approval would count. Releases keep the addresses that people had when they were made; a mailmap that
+/// came later says who they are today.
+pub(crate) fn may_approve(
+    project: &Project,
+    state: &State,
+    release: &Release,
+    environment: &Environment,
+    actor: &Actor,
+) -> Result<(), Code> {
+    promotion::may_approve(state, release, environment, actor)?;
+    let authors = promotion::authors(state, release, &environment.name);
+    let authors = authors.into_iter().map(|email| Person { name: String::new(), email }).collect();
+    let known = project.repository().ok().and_then(|repository| repository.known(authors).ok());
+    let is_author = known.is_some_and(|known| known.iter().any(|person| person.is(&actor.to_string())));
+    if is_author { Err(Code::ApprovalByAuthor) } else { Ok(()) }
 }
 
 fn refusal(code: Code, release: &Release, environment: &Environment, actor: &Actor) -> Problem {

@@ -197,9 +197,9 @@ impl LocalOperations {
         let Some(release) = follower.state().release(&release) else {
             return Err(Problem::new(Code::ThingUnknown, format!("there is no release {release}")));
         };
-        rollout::promotion::may_approve(follower.state(), release, environment, &actor).map_err(|code| {
-            Problem::new(code, format!("{actor} may not approve {} here", release.version))
-        })?;
+        super::approve::may_approve(&project, follower.state(), release, environment, &actor).map_err(
+            |code| Problem::new(code, format!("{actor} may not approve {} here", release.version)),
+        )?;
         let event = Event::ApprovalGranted {
             release: release.id.clone(),
             digest: release.artifact.digest.clone(),
