@@ -33,6 +33,8 @@ pub struct TestReport {
     pub skipped: u64,
     /// Executed and passed only when tried again.
     pub flaky: u64,
+    /// Tests that suites say they have, but do not list.
+    pub unlisted: u64,
     /// A finding of level error for each failure, of level warning for each flaky test; at most `FINDINGS_MAX`.
     pub findings: Vec<Finding>,
 }
@@ -69,6 +71,14 @@ pub enum ReportError {
     /// It has a document type declaration, which reports have no use for and attacks do.
     #[error("it has a document type declaration")]
     Doctype,
+    /// A suite's count is no number, so nobody can say whether something failed.
+    #[error("a suite's {attribute} is {value:?}, which is no count")]
+    Count {
+        /// Which count.
+        attribute: &'static str,
+        /// What it says.
+        value: String,
+    },
     /// Another format.
     #[error("it is not a JUnit report: its root is <{root}>")]
     NotJunit {
@@ -95,7 +105,12 @@ impl ReportError {
                 problem.hint("let the test program write JUnit XML, or correct the junit globs")
             }
             Self::TooLarge { .. } => problem.hint("split the report, or leave captured output out of it"),
-            Self::Io(_) | Self::NotXml { .. } | Self::Doctype | Self::TooDeep | Self::TooManyAttributes => {
+            Self::Io(_)
+            | Self::NotXml { .. }
+            | Self::Count { .. }
+            | Self::Doctype
+            | Self::TooDeep
+            | Self::TooManyAttributes => {
                 problem.hint("look at the file; it may have been written by two programs at once")
             }
         }

@@ -31,9 +31,9 @@ pub struct GateTask {
     pub outcome: TaskOutcome,
     /// One clause about that.
     pub detail: String,
-    /// Whether it declares JUnit reports, so that there must be one.
-    pub reports_expected: bool,
-    /// The reports that were found.
+    /// Of the globs of JUnit reports that it declares, those that no report of this run matches.
+    pub reports_missing: Vec<String>,
+    /// The reports that this run wrote.
     pub reports: Vec<ReportInput>,
 }
 
@@ -53,6 +53,7 @@ struct Totals<'i> {
     failures: u64,
     skipped: u64,
     flaky: u64,
+    unlisted: u64,
     reports: u64,
     findings: Vec<&'i Finding>,
 }
@@ -107,6 +108,7 @@ fn take_reports<'i>(task: &'i GateTask, totals: &mut Totals<'i>, reasons: &mut V
                 totals.failures += report.failures;
                 totals.skipped += report.skipped;
                 totals.flaky += report.flaky;
+                totals.unlisted += report.unlisted;
                 totals
                     .findings
                     .extend(report.findings.iter().filter(|finding| finding.level == Level::Error));
@@ -117,8 +119,9 @@ fn take_reports<'i>(task: &'i GateTask, totals: &mut Totals<'i>, reasons: &mut V
         }
     }
     // A task that did not come to its end is a reason already.
-    if task.reports_expected && task.reports.is_empty() && task.outcome == TaskOutcome::Success {
-        reasons.push(format!("task {} declares test reports but wrote none", task.name));
+    if task.outcome == TaskOutcome::Success {
+        let missing = task.reports_missing.iter();
+        reasons.extend(missing.map(|glob| format!("task {} wrote no test report {glob}", task.name)));
     }
 }
 
@@ -170,6 +173,10 @@ fn merits(gate: &Gate, totals: &Totals<'_>) -> Vec<String> {
     }
     if totals.flaky > 0 {
         merits.push(format!("{} passed only when tried again", count(totals.flaky, "test")));
+    }
+    if totals.unlisted > 0 {
+        let more = count(totals.unlisted, "more test");
+        merits.push(format!("the reports say that there are {more} but do not list them"));
     }
     let names: Vec<&str> = gate.tasks.iter().map(TaskName::as_str).collect();
     merits.push(format!("{} succeeded: {}", count(names.len() as u64, "task"), names.join(", ")));

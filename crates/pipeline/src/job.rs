@@ -47,6 +47,14 @@ pub(crate) struct Job {
     pub(crate) needed: bool,
 }
 
+impl Job {
+    /// The globs of `junit` that none of the reports, relative to the root, matches.
+    fn reports_missing(&self, reports: &[String]) -> Vec<String> {
+        let globs = self.junit.iter().zip(&self.task.junit);
+        globs.filter(|(pattern, _)| pattern.lacks(reports)).map(|(_, glob)| glob.clone()).collect()
+    }
+}
+
 /// What the jobs of one run share.
 #[derive(Debug)]
 pub(crate) struct Workshop {
@@ -162,20 +170,27 @@ impl Workshop {
         if let Err(what) = self.cache.restore(&key, &missing) {
             return work(true, CacheExplanation::miss(vec![Difference::EntryDamaged(what)]));
         }
-        let detail = hit_detail(&entry, missing.len());
+        let duration_ms = millis_between(started, clock.now());
+        Prepared::Settled(Box::new(self.known(job, &key, &entry, missing.len(), duration_ms)))
+    }
+
+    /// What is said of a task whose result was known.
+    fn known(&self, job: &Job, key: &Hash, entry: &Entry, put_back: usize, duration_ms: u64) -> Settled {
+        let detail = hit_detail(entry, put_back);
         let report = TaskReport {
             task: job.task.name.clone(),
             outcome: TaskOutcome::Success,
             cached: true,
             key: key.to_hex().to_string(),
-            duration_ms: millis_between(started, clock.now()),
+            duration_ms,
             detail,
-            log: self.cache.log_path(&key),
+            log: self.cache.log_path(key),
             explanation: CacheExplanation::hit(),
+            reports_missing: job.reports_missing(&entry.reports),
             reports: entry.reports.iter().map(|path| self.root.join(path)).collect(),
             output_tail: Vec::new(),
         };
-        Prepared::Settled(Box::new(Settled { report, gives: Some(entry.gives()) }))
+        Settled { report, gives: Some(entry.gives()) }
     }
 
     /// A task that runs because its key can't be worked out.
@@ -289,6 +304,7 @@ impl Workshop {
             log,
             explanation: work.explanation,
             reports: Vec::new(),
+            reports_missing: Vec::new(),
             output_tail: Vec::new(),
         };
         Settled { report, gives: None }
@@ -344,6 +360,7 @@ impl Workshop {
             detail,
             log,
             explanation: work.explanation,
+            reports_missing: job.reports_missing(&fresh),
             reports: fresh.iter().map(|path| self.root.join(path)).collect(),
             output_tail: execution.captured.tail,
         };
@@ -506,6 +523,7 @@ pub(crate) fn not_run(task: TaskName, outcome: TaskOutcome, detail: String) -> T
             more: 0,
         },
         reports: Vec::new(),
+        reports_missing: Vec::new(),
         output_tail: Vec::new(),
     }
 }

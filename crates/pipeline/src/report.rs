@@ -48,6 +48,8 @@ pub struct TaskReport {
     pub explanation: CacheExplanation,
     /// JUnit reports that this run of it wrote, or that came from the cache; absolute.
     pub reports: Vec<Utf8PathBuf>,
+    /// Globs of `junit` that none of these matches: nothing was written, or what lies there is from before.
+    pub reports_missing: Vec<String>,
     /// The last lines that it wrote; empty when it came from the cache.
     pub output_tail: Vec<String>,
 }

@@ -89,6 +89,11 @@ fn normal(directory: &Utf8Path, parts: &[&str]) -> String {
 }
 
 impl Pattern {
+    /// Whether it asks for something and none of the paths is that.
+    pub(crate) fn lacks(&self, paths: &[String]) -> bool {
+        !self.negated && !paths.iter().any(|path| self.matches(path))
+    }
+
     /// Whether the path, relative to the root, is meant.
     pub(crate) fn matches(&self, path: &str) -> bool {
         let rest = if self.base.is_empty() {

@@ -112,7 +112,7 @@ impl Controller<'_> {
         let recording = async {
             let mut tasks = Vec::new();
             while let Some(report) = ended.recv().await {
-                let task = gate_task(&report, plan);
+                let task = gate_task(&report);
                 self.record(task_events(id, &report, &task)).await?;
                 if !options.verbose {
                     show_failure(&report, output);
@@ -136,15 +136,14 @@ impl Controller<'_> {
 }
 
 /// What gates need to know of a task, its reports read.
-fn gate_task(report: &TaskReport, plan: &Plan) -> GateTask {
-    let planned = plan.tasks.iter().find(|planned| planned.task.name == report.task);
+fn gate_task(report: &TaskReport) -> GateTask {
     let read =
         |path: &camino::Utf8PathBuf| ReportInput { path: path.clone(), report: gate::junit::read(path) };
     GateTask {
         name: report.task.clone(),
         outcome: report.outcome,
         detail: report.detail.clone(),
-        reports_expected: planned.is_some_and(|planned| !planned.task.junit.is_empty()),
+        reports_missing: report.reports_missing.clone(),
         reports: report.reports.iter().map(read).collect(),
     }
 }

@@ -1,8 +1,10 @@
-//! The parser: one pass over the XML events, one open test case at a time.
+//! The parser: one pass over the XML events.
 //!
-//! Leaves out files. Invariant: time and memory are linear in the report; no recursion.
+//! A failure belongs to the innermost case or suite that is open, however many other elements lie between. Leaves out files.
+//! Invariant: time and memory are linear in the report; no recursion.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use delivery::finding::{Finding, Level};
 use delivery::limits::{FINDINGS_MAX, REPORT_BYTES_MAX};
@@ -35,9 +37,9 @@ pub fn parse(bytes: &[u8]) -> Result<TestReport, ReportError> {
     loop {
         let event = reader.read_event().map_err(|error| parser.not_xml(reader.error_position(), &error))?;
         match event {
-            Event::Start(start) => parser.open(&start)?,
+            Event::Start(start) => parser.open(&start, reader.buffer_position())?,
             Event::Empty(start) => {
-                parser.open(&start)?;
+                parser.open(&start, reader.buffer_position())?;
                 parser.close();
             }
             Event::End(_) => parser.close(),
@@ -60,9 +62,11 @@ pub fn parse(bytes: &[u8]) -> Result<TestReport, ReportError> {
 #[derive(Debug)]
 enum Element {
     Suite(Suite),
-    Case,
-    /// A failure, error, skip or flaky note, whose text may matter.
-    Mark,
+    Case(Case),
+    /// A failure, error, skip or note of another attempt, whose text may matter: of the case around it, or by itself.
+    Mark {
+        loose: Option<Case>,
+    },
     Other,
 }
 
@@ -70,10 +74,21 @@ enum Element {
 struct Suite {
     name: String,
     /// Failures and errors that it says it has.
-    claimed: u64,
-    /// Failures counted before it.
-    counted_before: u64,
+    failures_claimed: u64,
+    /// Tests that it says it has.
+    tests_claimed: u64,
+    /// What had been listed before it.
+    before: Listed,
     is_pytest: bool,
+    /// Its failed cases by name, with their findings: a later case of the same name that passed was another attempt.
+    failed: HashMap<String, Vec<Option<usize>>>,
+}
+
+/// What suites have listed so far, or claimed without listing it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Listed {
+    failures: u64,
+    tests: u64,
 }
 
 /// How a case ended; later ones win.
@@ -91,17 +106,25 @@ struct Case {
     path: Option<String>,
     line: Option<u32>,
     ending: Ending,
+    /// Failures and errors listed within.
+    marks: u64,
     message: String,
     text: String,
+}
+
+impl Case {
+    /// A failure that belongs to no test.
+    fn loose(rule: String, message: String) -> Self {
+        let (path, line, ending, marks, text) = (None, None, Ending::Failed, 1, String::new());
+        Self { rule, path, line, ending, marks, message, text }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Parser {
     report: TestReport,
     stack: Vec<(String, Element)>,
-    case: Option<Case>,
-    /// A failure or error directly in a suite.
-    loose: Option<Case>,
+    listed: Listed,
     seen_root: bool,
 }
 
@@ -116,19 +139,21 @@ struct Attributes {
     kind: String,
     status: String,
     result: String,
-    failures: u64,
-    errors: u64,
+    failures: Option<String>,
+    errors: Option<String>,
+    tests: Option<String>,
 }
 
 impl Attributes {
-    fn of(start: &BytesStart<'_>) -> Result<Self, ReportError> {
+    /// `at` is where the element ends. An attribute without quotes, or twice, is refused: it may have said that something failed.
+    fn of(start: &BytesStart<'_>, at: u64) -> Result<Self, ReportError> {
         let mut all = Self::default();
-        // Duplicates are not looked for: that check takes quadratic time. The last one wins.
-        for (count, attribute) in start.attributes().with_checks(false).enumerate() {
+        for (count, attribute) in start.attributes().enumerate() {
             if count == ATTRIBUTES_MAX {
                 return Err(ReportError::TooManyAttributes);
             }
-            let Ok(attribute) = attribute else { continue };
+            let attribute =
+                attribute.map_err(|error| ReportError::NotXml { at, detail: error.to_string() })?;
             let value = match unescape(&attribute.value) {
                 Ok(value) => value.into_owned(),
                 Err(_) => attribute.value.to_string(),
@@ -142,13 +167,21 @@ impl Attributes {
                 "type" => all.kind = value,
                 "status" => all.status = value,
                 "result" => all.result = value,
-                "failures" => all.failures = value.trim().parse().unwrap_or(0),
-                "errors" => all.errors = value.trim().parse().unwrap_or(0),
+                "failures" => all.failures = Some(value),
+                "errors" => all.errors = Some(value),
+                "tests" => all.tests = Some(value),
                 _ => {}
             }
         }
         Ok(all)
     }
+}
+
+/// A suite's count; none given is none claimed. In 32 bits, so that no sum over a report overflows.
+fn claimed(attribute: &'static str, value: Option<&str>) -> Result<u64, ReportError> {
+    let unreadable = |value: &str| ReportError::Count { attribute, value: value.chars().take(64).collect() };
+    let read = |value: &str| value.trim().parse::<u32>().map_err(|_| unreadable(value));
+    value.map_or(Ok(0), |value| read(value).map(u64::from))
 }
 
 impl Parser {
@@ -162,7 +195,7 @@ impl Parser {
         }
     }
 
-    fn open(&mut self, start: &BytesStart<'_>) -> Result<(), ReportError> {
+    fn open(&mut self, start: &BytesStart<'_>, at: u64) -> Result<(), ReportError> {
         if self.stack.len() == DEPTH_MAX {
             return Err(ReportError::TooDeep);
         }
@@ -176,25 +209,30 @@ impl Parser {
             self.seen_root = true;
         }
         let element = match name {
-            _ if is_suite && self.case.is_none() => Element::Suite(self.suite(Attributes::of(start)?)),
-            "testcase" if self.case.is_none() => {
-                self.case = Some(self.new_case(Attributes::of(start)?));
-                Element::Case
+            _ if is_suite => Element::Suite(self.suite(Attributes::of(start, at)?)?),
+            "testcase" => Element::Case(self.new_case(Attributes::of(start, at)?)),
+            "failure" | "error" => self.mark(Ending::Failed, Attributes::of(start, at)?),
+            "skipped" => self.mark(Ending::Skipped, Attributes::of(start, at)?),
+            "flakyFailure" | "flakyError" | "rerunFailure" | "rerunError" | "rerun" => {
+                self.mark(Ending::Flaky, Attributes::of(start, at)?)
             }
-            "failure" | "error" | "skipped" | "flakyFailure" | "flakyError" => self.mark(name, start)?,
             _ => Element::Other,
         };
         self.stack.push((name.to_owned(), element));
         Ok(())
     }
 
-    fn suite(&self, attributes: Attributes) -> Suite {
-        Suite {
+    fn suite(&self, attributes: Attributes) -> Result<Suite, ReportError> {
+        let failures = claimed("failures", attributes.failures.as_deref())?;
+        let errors = claimed("errors", attributes.errors.as_deref())?;
+        Ok(Suite {
             is_pytest: attributes.name == "pytest",
-            claimed: attributes.failures.saturating_add(attributes.errors),
-            counted_before: self.report.failures,
+            failures_claimed: failures + errors,
+            tests_claimed: claimed("tests", attributes.tests.as_deref())?,
+            before: self.listed,
+            failed: HashMap::new(),
             name: attributes.name,
-        }
+        })
     }
 
     fn suites(&self) -> impl DoubleEndedIterator<Item = &Suite> {
@@ -206,10 +244,7 @@ impl Parser {
     }
 
     fn new_case(&self, attributes: Attributes) -> Case {
-        let ending = match (attributes.status.as_str(), attributes.result.as_str()) {
-            ("notrun" | "skipped" | "disabled", _) | (_, "skipped" | "suppressed") => Ending::Skipped,
-            _ => Ending::Passed,
-        };
+        let ending = ending_of(&attributes.status).max(ending_of(&attributes.result));
         // Node gives every case the class "test"; then the names of the suites around it say more.
         let class = if attributes.class.is_empty() || attributes.class == "test" {
             let names: Vec<&str> =
@@ -226,50 +261,53 @@ impl Parser {
             path: attributes.file.map(|file| file.strip_prefix("./").unwrap_or(&file).to_owned()),
             line: attributes.line.map(|line| line.saturating_add(shift)).filter(|line| *line > 0),
             ending,
+            marks: 0,
             message: String::new(),
             text: String::new(),
         }
     }
 
-    fn mark(&mut self, name: &str, start: &BytesStart<'_>) -> Result<Element, ReportError> {
-        let ending = match name {
-            "skipped" => Ending::Skipped,
-            "flakyFailure" | "flakyError" => Ending::Flaky,
-            _ => Ending::Failed,
-        };
-        let in_case = matches!(self.stack.last(), Some((_, Element::Case)));
-        let in_suite = matches!(self.stack.last(), Some((_, Element::Suite(_))));
-        let counts = in_case || (in_suite && ending == Ending::Failed);
-        if !counts {
-            return Ok(Element::Other);
+    fn mark(&mut self, ending: Ending, attributes: Attributes) -> Element {
+        let around = self.stack.iter_mut().rev().find_map(|(_, element)| match element {
+            Element::Case(case) => Some(Ok(case)),
+            Element::Suite(suite) => Some(Err(&suite.name)),
+            _ => None,
+        });
+        let message = first_of(attributes.message, attributes.kind);
+        match around {
+            Some(Ok(case)) => {
+                case.marks += u64::from(ending == Ending::Failed);
+                let says_more = ending == case.ending && case.message.is_empty() && case.text.is_empty();
+                if ending > case.ending || says_more {
+                    case.ending = ending;
+                    case.message = message;
+                    case.text.clear();
+                    return Element::Mark { loose: None };
+                }
+                Element::Other
+            }
+            Some(Err(suite)) if ending == Ending::Failed => {
+                Element::Mark { loose: Some(Case::loose(suite.clone(), message)) }
+            }
+            _ => Element::Other,
         }
-        let attributes = Attributes::of(start)?;
-        if in_suite {
-            let rule = self.suites().next_back().map_or_else(String::new, |suite| suite.name.clone());
-            let (message, text) = (first_of(attributes.message, attributes.kind), String::new());
-            self.loose = Some(Case { rule, path: None, line: None, ending, message, text });
-            return Ok(Element::Mark);
-        }
-        if let Some(case) = &mut self.case
-            && ending > case.ending
-        {
-            case.ending = ending;
-            case.message = first_of(attributes.message, attributes.kind);
-            case.text.clear();
-            return Ok(Element::Mark);
-        }
-        Ok(Element::Other)
     }
 
     fn text(&mut self, text: &str, at: u64) -> Result<(), ReportError> {
-        match self.stack.last() {
+        let case = match self.stack.split_last_mut() {
             None if !text.trim().is_empty() => {
                 return Err(ReportError::NotXml { at, detail: "text outside of any element".to_owned() });
             }
-            Some((_, Element::Mark)) => {}
-            _ => return Ok(()),
-        }
-        if let Some(case) = self.loose.as_mut().or(self.case.as_mut()) {
+            Some(((_, Element::Mark { loose: Some(case) }), _)) => Some(case),
+            Some(((_, Element::Mark { loose: None }), around)) => {
+                around.iter_mut().rev().find_map(|(_, element)| match element {
+                    Element::Case(case) => Some(case),
+                    _ => None,
+                })
+            }
+            _ => None,
+        };
+        if let Some(case) = case {
             let room = TEXT_BYTES_MAX.saturating_sub(case.text.len());
             case.text.push_str(&text[..text.floor_char_boundary(room.min(text.len()))]);
         }
@@ -278,60 +316,95 @@ impl Parser {
 
     fn close(&mut self) {
         match self.stack.pop() {
-            Some((_, Element::Case)) => {
-                if let Some(case) = self.case.take() {
-                    self.count(case);
-                }
+            Some((_, Element::Case(case))) => self.count(case),
+            Some((_, Element::Mark { loose: Some(loose) })) => {
+                self.report.failures += 1;
+                self.listed.failures += 1;
+                self.find(loose, Level::Error);
             }
-            Some((_, Element::Mark)) => {
-                if let Some(loose) = self.loose.take() {
-                    self.report.failures += 1;
-                    self.find(loose, Level::Error);
-                }
-            }
-            Some((_, Element::Suite(suite))) => self.close_suite(suite),
+            Some((name, Element::Suite(suite))) => self.close_suite(&name, suite),
             _ => {}
         }
     }
 
-    /// A suite that claims failures but lists none must not pass.
-    fn close_suite(&mut self, suite: Suite) {
-        if suite.claimed > 0 && self.report.failures == suite.counted_before {
-            self.report.failures += 1;
-            let message = format!("the suite says that {} failed, but lists none", suite.claimed);
-            let rule = if suite.name.is_empty() { "testsuite".to_owned() } else { suite.name };
-            let ending = Ending::Failed;
-            self.find(
-                Case { rule, path: None, line: None, ending, message, text: String::new() },
-                Level::Error,
-            );
+    /// What a suite claims beyond what it lists counts as well; for the suites around it, it is listed then.
+    fn close_suite(&mut self, element: &str, suite: Suite) {
+        // Node counts a suite within a suite as one of its tests.
+        if element == "testsuite" && self.suites().next().is_some() && suite.tests_claimed == 0 {
+            self.listed.tests += 1;
         }
+        let listed = self.listed.failures - suite.before.failures;
+        let unlisted = suite.failures_claimed.saturating_sub(listed);
+        if unlisted > 0 {
+            self.report.failures += unlisted;
+            self.listed.failures += unlisted;
+            let lists = if listed == 0 { "none".to_owned() } else { format!("only {listed}") };
+            let message = format!("the suite says that {} failed, but lists {lists}", suite.failures_claimed);
+            let rule = if suite.name.is_empty() { "testsuite".to_owned() } else { suite.name };
+            self.find(Case::loose(rule, message), Level::Error);
+        }
+        let unlisted = suite.tests_claimed.saturating_sub(self.listed.tests - suite.before.tests);
+        self.report.unlisted += unlisted;
+        self.listed.tests += unlisted;
     }
 
     fn count(&mut self, case: Case) {
-        match case.ending {
-            Ending::Skipped => self.report.skipped += 1,
-            Ending::Passed => self.report.tests += 1,
-            Ending::Flaky => {
-                self.report.tests += 1;
-                self.report.flaky += 1;
-                self.find(case, Level::Warning);
+        self.listed.tests += 1;
+        let failed = case.ending == Ending::Failed;
+        // A case that failed by its status alone is listed, too.
+        self.listed.failures += if failed { case.marks.max(1) } else { 0 };
+        if case.ending == Ending::Skipped {
+            self.report.skipped += 1;
+            return;
+        }
+        self.report.tests += 1;
+        if failed {
+            self.report.failures += 1;
+            let rule = case.rule.clone();
+            let found = self.find(case, Level::Error);
+            // Without a name nobody can say that a later case is the same.
+            let named = !rule.is_empty() && !rule.ends_with("::");
+            if let Some(suite) = self.innermost_suite().filter(|_| named) {
+                suite.failed.entry(rule).or_default().push(found);
             }
-            Ending::Failed => {
-                self.report.tests += 1;
-                self.report.failures += 1;
-                self.find(case, Level::Error);
-            }
+            return;
+        }
+        let before = self.innermost_suite().and_then(|suite| suite.failed.remove(&case.rule));
+        self.report.flaky += u64::from(case.ending == Ending::Flaky || before.is_some());
+        if let Some(attempts) = before {
+            self.forgive(&attempts);
+        } else if case.ending == Ending::Flaky {
+            self.find(case, Level::Warning);
         }
     }
 
-    fn find(&mut self, case: Case, level: Level) {
-        if self.report.findings.len() >= FINDINGS_MAX {
-            return;
+    fn innermost_suite(&mut self) -> Option<&mut Suite> {
+        self.stack.iter_mut().rev().find_map(|(_, element)| match element {
+            Element::Suite(suite) => Some(suite),
+            _ => None,
+        })
+    }
+
+    /// The test failed, was tried again and passed (gotestsum's `--rerun-fails`, Gradle's retry): all that was one flaky test.
+    fn forgive(&mut self, attempts: &[Option<usize>]) {
+        self.report.tests -= attempts.len() as u64;
+        self.report.failures -= attempts.len() as u64;
+        for at in attempts.iter().flatten() {
+            let finding = &mut self.report.findings[*at];
+            finding.level = Level::Warning;
+            finding.message = flaky(&finding.message);
+            finding.fingerprint = fingerprint(TOOL, &finding.rule, finding.path.as_deref(), &finding.message);
+        }
+    }
+
+    /// Adds a finding, if there is room, and says where.
+    fn find(&mut self, case: Case, level: Level) -> Option<usize> {
+        let at = self.report.findings.len();
+        if at >= FINDINGS_MAX {
+            return None;
         }
         let said = sentence(&case.message, &case.text);
-        let message =
-            if level == Level::Warning { format!("passed only when tried again: {said}") } else { said };
+        let message = if level == Level::Warning { flaky(&said) } else { said };
         self.report.findings.push(Finding {
             fingerprint: fingerprint(TOOL, &case.rule, case.path.as_deref(), &message),
             tool: TOOL.to_owned(),
@@ -341,6 +414,7 @@ impl Parser {
             path: case.path,
             line: case.line,
         });
+        Some(at)
     }
 
     fn finish(self) -> Result<TestReport, ReportError> {
@@ -352,6 +426,19 @@ impl Parser {
         }
         Ok(self.report)
     }
+}
+
+/// What a case's `status` or `result` says of it.
+fn ending_of(status: &str) -> Ending {
+    match status.to_ascii_lowercase().as_str() {
+        "fail" | "failed" | "failure" | "error" | "errored" | "broken" => Ending::Failed,
+        "notrun" | "skipped" | "disabled" | "suppressed" => Ending::Skipped,
+        _ => Ending::Passed,
+    }
+}
+
+fn flaky(said: &str) -> String {
+    format!("passed only when tried again: {said}")
 }
 
 fn first_of(message: String, kind: String) -> String {

@@ -147,6 +147,86 @@ fn a_failure_outside_any_test_counts() {
 }
 
 #[test]
+fn a_failure_counts_wherever_it_lies() {
+    for inner in [
+        r#"<testcase name="b"><failure message="m"/></testcase>"#,
+        r#"<testsuite name="s" failures="1"><testcase name="b"><failure message="m"/></testcase></testsuite>"#,
+        r#"<attempt><error message="m"/></attempt>"#,
+    ] {
+        let report = report(&format!(r#"<testsuite><testcase name="a">{inner}</testcase></testsuite>"#));
+        assert_eq!((report.failures, report.findings[0].message.as_str()), (1, "m"), "{inner}");
+    }
+    assert_eq!(report("<testsuite><wrapper><failure/></wrapper></testsuite>").failures, 1);
+    let nested = r#"<testsuite><testcase name="a"><testcase name="b"/></testcase></testsuite>"#;
+    assert_eq!(report(nested).tests, 2);
+}
+
+#[test]
+fn a_status_counts_like_an_element() {
+    for said in [r#"status="failed""#, r#"result="failure""#, r#"status="Error""#, r#"status="broken""#] {
+        let xml = format!(r#"<testsuite failures="1"><testcase name="a" {said}/></testsuite>"#);
+        let wanted = vec!["a | failed, and the report does not say why".to_owned()];
+        assert_eq!(told(&xml), (1, 1, 0, wanted), "{said}");
+    }
+    let both = r#"<testsuite><testcase name="a" status="fail"><failure message="m"/></testcase></testsuite>"#;
+    assert_eq!(told(both), (1, 1, 0, vec!["a | m".to_owned()]));
+}
+
+#[test]
+fn what_a_suite_claims_beyond_what_it_lists_counts() {
+    let xml = r#"<testsuites failures="5"><testsuite name="s" failures="5" tests="9">
+        <testcase name="a"><failure message="m"/></testcase><testcase name="b"/></testsuite></testsuites>"#;
+    let wanted = vec!["s::a | m".to_owned(), "s | the suite says that 5 failed, but lists only 1".to_owned()];
+    assert_eq!(told(xml), (2, 5, 0, wanted));
+    assert_eq!(report(xml).unlisted, 7);
+    // Catch2 counts assertions, and lists each that failed.
+    let xml = r#"<testsuite failures="2"><testcase name="a"><failure/><failure/></testcase></testsuite>"#;
+    assert_eq!(report(xml).failures, 1);
+}
+
+#[test]
+fn what_passed_when_tried_again_is_flaky() {
+    let again = r#"<testsuite tests="3" failures="2">
+        <testcase classname="p" name="T"><failure message="once"/></testcase>
+        <testcase classname="p" name="T"><failure message="twice"/></testcase>
+        <testcase classname="p" name="T"/></testsuite>"#;
+    let wanted = ["once", "twice"].map(|said| format!("p::T | passed only when tried again: {said}"));
+    assert_eq!(told(again), (1, 0, 0, wanted.to_vec()));
+    assert_eq!((report(again).flaky, report(again).findings[0].level), (1, Level::Warning));
+    for mark in ["rerun", "rerunFailure", "rerunError"] {
+        let xml = format!(r#"<testsuite><testcase name="T"><{mark} message="x"/></testcase></testsuite>"#);
+        assert_eq!((report(&xml).flaky, report(&xml).failures), (1, 0), "{mark}");
+    }
+    let fails = |cases: &str| report(&format!("<testsuites>{cases}</testsuites>")).failures;
+    // The last attempt has the last word; without a name, or in another suite, nobody knows that it is the same test.
+    assert_eq!(
+        fails("<testsuite><testcase name='T'/><testcase name='T'><failure/></testcase></testsuite>"),
+        1
+    );
+    assert_eq!(fails("<testsuite><testcase><failure/></testcase><testcase/></testsuite>"), 1);
+    assert_eq!(
+        fails(
+            "<testsuite><testcase name='T'><failure/></testcase></testsuite><testsuite><testcase name='T'/></testsuite>"
+        ),
+        1
+    );
+}
+
+#[test]
+fn what_can_not_be_counted_is_no_report() {
+    for count in ["1.0", "", "-1", "one", "4294967296"] {
+        let xml = format!(r#"<testsuite failures="{count}"><testcase name="a"/></testsuite>"#);
+        let wanted = ReportError::Count { attribute: "failures", value: count.to_owned() };
+        assert_eq!(parse(xml.as_bytes()), Err(wanted));
+    }
+    for attributes in ["failures=1", r#"failures="1" failures="0""#, "failures"] {
+        let xml = format!("<testsuite {attributes}><testcase name='a'/></testsuite>");
+        let refused = parse(xml.as_bytes());
+        assert!(matches!(refused, Err(ReportError::NotXml { .. })), "{attributes}: {refused:?}");
+    }
+}
+
+#[test]
 fn what_is_no_report_is_refused() {
     let refused = |xml: &str| parse(xml.as_bytes()).unwrap_err();
     assert_eq!(refused(" \n"), ReportError::Empty);

@@ -15,7 +15,7 @@ fn ran(outcome: TaskOutcome, reports: &[&str]) -> GateInput {
             name: TaskName::new("test").unwrap(),
             outcome,
             detail: "exit code 1".into(),
-            reports_expected: true,
+            reports_missing: Vec::new(),
             reports: reports.iter().map(report).collect(),
         }],
     }
@@ -38,6 +38,14 @@ fn a_pass_says_what_it_rests_on() {
     assert!(verdict.passed);
     assert_eq!(verdict.reasons, ["6 tests passed in 3 reports", "1 task succeeded: test"]);
     assert_eq!((verdict.tests, verdict.errors), (6, 0));
+}
+
+#[test]
+fn a_pass_says_what_the_reports_do_not_list() {
+    let more = r#"<testsuite tests="10"><testcase name="a"/></testsuite>"#;
+    let verdict = judge(&gate(1, 0), &ran(TaskOutcome::Success, &[more]));
+    assert!(verdict.passed);
+    assert_eq!(verdict.reasons[1], "the reports say that there are 9 more tests but do not list them");
 }
 
 #[test]
@@ -65,10 +73,9 @@ fn failures_count_against_the_gate() {
 #[test]
 fn what_is_missing_never_passes() {
     assert_eq!(reasons(&gate(0, 0), &GateInput::default()), ["task test was not run"]);
-    assert_eq!(
-        reasons(&gate(0, 0), &ran(TaskOutcome::Success, &[])),
-        ["task test declares test reports but wrote none"]
-    );
+    let mut one_of_two = ran(TaskOutcome::Success, &[GOOD]);
+    one_of_two.tasks[0].reports_missing = vec!["r/integration.xml".to_owned()];
+    assert_eq!(reasons(&gate(0, 0), &one_of_two), ["task test wrote no test report r/integration.xml"]);
     let cut = &GOOD[..40];
     let told = reasons(&gate(0, 0), &ran(TaskOutcome::Success, &[cut]));
     assert!(told[0].contains("can't be read: it ends too early"), "{told:?}");
