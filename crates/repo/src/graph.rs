@@ -117,6 +117,32 @@ impl Graph {
             .collect()
     }
 
+    /// For each tip in turn, whether it holds one of the tips before it. Unknown tips hold nothing.
+    pub fn holding_earlier(&self, tips: &[CommitId]) -> Vec<bool> {
+        let mut first: Vec<usize> = vec![usize::MAX; self.nodes.len()];
+        let positions: Vec<Option<usize>> = tips.iter().map(|tip| self.position(tip)).collect();
+        for (order, position) in positions.iter().enumerate() {
+            if let Some(position) = position {
+                first[*position] = first[*position].min(order);
+            }
+        }
+        // The first of the tips that a commit is or holds: parents before children.
+        let mut entered = vec![false; self.nodes.len()];
+        let mut pending: Vec<(usize, bool)> = positions.iter().flatten().map(|at| (*at, false)).collect();
+        while let Some((position, parents_done)) = pending.pop() {
+            let parents = self.parents[position].iter().map(|at| *at as usize);
+            if parents_done {
+                first[position] = parents.map(|parent| first[parent]).fold(first[position], usize::min);
+            } else if !entered[position] {
+                entered[position] = true;
+                pending.push((position, true));
+                pending.extend(parents.map(|parent| (parent, false)));
+            }
+        }
+        let holds = |(order, position): (usize, &Option<usize>)| position.is_some_and(|at| first[at] < order);
+        positions.iter().enumerate().map(holds).collect()
+    }
+
     /// Marks everything that `start` holds and nobody has claimed.
     fn claim<T: Copy>(&self, start: usize, owner: &mut [Option<T>], value: T, each: &mut dyn FnMut(usize)) {
         let mut pending = vec![start];

@@ -22,6 +22,8 @@ pub struct History {
     pub paths: Vec<Utf8PathBuf>,
     /// Follow only the first parent of merges: the trunk's own commits.
     pub first_parent: bool,
+    /// Pass over tips that this repository does not have: they were rewritten away, or never fetched.
+    pub tips_may_miss: bool,
     /// Stop after so many.
     pub limit: Option<usize>,
 }
@@ -62,6 +64,9 @@ pub(crate) fn read(
     let mut arguments = vec!["log", "-z", FORMAT, "--no-color", "--no-decorate", &limit];
     if history.first_parent {
         arguments.push("--first-parent");
+    }
+    if history.tips_may_miss {
+        arguments.push("--ignore-missing");
     }
     // Tips go through standard input: there may be more of them (tags) than an argument list holds.
     let mut revisions = String::new();

@@ -237,10 +237,12 @@ impl Repository {
         })
     }
 
-    /// The graph of the commits that the tips hold; of the current commit's when there are none.
+    /// The graph of the commits that the tips hold; of the current commit's when there are none. Tips that this repository does
+    /// not have are not in it.
     pub fn graph(&self, tips: &[CommitId]) -> Result<Graph, Error> {
         let mut graph = Graph::default();
-        self.each(&History { tips: tips.to_vec(), ..History::default() }, &mut |entry| {
+        let history = History { tips: tips.to_vec(), tips_may_miss: true, ..History::default() };
+        self.each(&history, &mut |entry| {
             graph.push(&entry);
             Ok(())
         })?;
@@ -262,6 +264,19 @@ impl Repository {
             .zip(entered)
             .filter_map(|(node, at)| at.map(|at| (node.id.clone(), at)))
             .collect())
+    }
+
+    /// The newest commit of a branch, the one here before the one at `origin`; `None` when there is neither.
+    pub fn tip(&self, branch: &str) -> Result<Option<CommitId>, Error> {
+        for folder in ["heads", "remotes/origin"] {
+            let reference = format!("refs/{folder}/{branch}^{{commit}}");
+            let answer =
+                self.git.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &reference])?;
+            if answer.success {
+                return log::object_name(String::from_utf8_lossy(&answer.stdout).trim()).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// All tags that lead to a commit, in no particular order.

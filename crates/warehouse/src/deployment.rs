@@ -24,8 +24,8 @@ pub struct Deployment {
     pub finished_at: Timestamp,
     /// Whether the release was taken back before it served all traffic.
     pub rolled_back: bool,
-    /// Whether any user's request went to the release.
-    pub reached_users: bool,
+    /// When users' requests first went to the release; `None` when none ever did.
+    pub exposed_at: Option<Timestamp>,
     /// Whether it was made to mend an earlier deployment (an unplanned one, in DORA's words).
     pub unplanned: bool,
     /// Whether it only put an earlier release back. It carries no change.
@@ -41,7 +41,7 @@ pub struct Deployment {
 pub struct Failure {
     /// What tells us.
     pub kind: FailureKind,
-    /// When it was noticed.
+    /// When it was noticed. Users may have met it before.
     pub detected_at: Timestamp,
     /// When users were served rightly again; `None` while they are not.
     pub restored_at: Option<Timestamp>,

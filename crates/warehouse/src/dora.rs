@@ -33,6 +33,8 @@ pub struct Scope {
     pub source: Source,
     /// When observation began: the ledger's first record, or the first commit.
     pub observed_from: Timestamp,
+    /// Tags of the repository that are not read as versions, where tags are what is counted.
+    pub tags_unread: usize,
 }
 
 /// How many deployments there were in the window. A revert is none of the others.
@@ -79,7 +81,7 @@ pub struct DoraReport {
     pub deployment_days: Figure,
     /// Failed deployments, as a share of the attempted.
     pub change_failure_rate: Figure,
-    /// From noticing a failed deployment to serving users rightly again. Median.
+    /// From users' first meeting a failed deployment to serving them rightly again. Median.
     pub recovery_time: Figure,
     /// Unplanned deployments, as a share of all, reverts included.
     pub rework_rate: Figure,
@@ -171,8 +173,8 @@ fn count(inside: &[&Deployment]) -> Counts {
         }
         if let Some(failure) = failure_of(deployment) {
             counts.failed += 1;
-            counts.failed_unseen += u64::from(!deployment.reached_users);
-            counts.failed_open += u64::from(deployment.reached_users && failure.restored_at.is_none());
+            counts.failed_unseen += u64::from(deployment.exposed_at.is_none());
+            counts.failed_open += u64::from(deployment.exposed_at.is_some() && failure.restored_at.is_none());
         }
     }
     counts.days = days.len() as u64;
@@ -218,17 +220,23 @@ const WHY_NO_FIX: &str = "git records no failures, and no release in this period
 
 fn recovery_time(inside: &[&Deployment], why: &Why<'_>) -> Figure {
     let inferred = why.scope.source == Source::GitTags;
-    let seen = || inside.iter().filter(|d| d.reached_users).filter_map(|d| failure_of(d));
+    let seen = || inside.iter().filter_map(|d| d.exposed_at.zip(failure_of(d)));
     let mut seconds: Vec<f64> = seen()
-        .filter_map(|f| f.restored_at.map(|restored| seconds_between(f.detected_at, restored).max(0.0)))
+        .filter_map(|(exposed_at, f)| Some(seconds_between(exposed_at, f.restored_at?).max(0.0)))
         .collect();
     let method = if inferred {
         "from the failed release's tag to the tag of the release that fixed it; interval: order statistics"
     } else {
-        "from noticing the failure to the end of the rollback, the revert or the incident; failures that no user met and those \
+        "from the first request that went to the release to the end of the rollback, the revert or the incident; failures that no user met and those \
          that still go on are left out; interval: order statistics"
     };
-    Figure::quantile(&mut seconds, Quantile::Median, weakest(seen(), inferred), || why.no_recovery(), method)
+    Figure::quantile(
+        &mut seconds,
+        Quantile::Median,
+        weakest(seen().map(|(_, failure)| failure), inferred),
+        || why.no_recovery(),
+        method,
+    )
 }
 
 fn rework_rate(inside: &[&Deployment], why: &Why<'_>) -> Figure {
@@ -313,6 +321,13 @@ impl Why<'_> {
                 day(self.window.until),
                 last.version,
                 day(last.finished_at)
+            ),
+            None if self.scope.tags_unread > 0 => format!(
+                "there {}, none of which is read as a version: {remedy}",
+                match self.scope.tags_unread {
+                    1 => "is 1 tag".to_owned(),
+                    more => format!("are {more} tags"),
+                }
             ),
             None => format!("there is no {what} yet: {remedy}"),
         }

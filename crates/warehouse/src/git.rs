@@ -3,17 +3,20 @@
 //! A tag tells when a release was made, not when it reached users, and nothing of failures. So all of it is marked as inferred, and
 //! a failure is inferred only from the plainest sign: a patch release of nothing but fixes within [`FIX_WITHIN`]. Absence of
 //! that sign is not reported as absence of failures.
+//!
+//! Tags are read as `repo::version` reads them. Only where it can read none, others with a version at their end (`app-1.2.3`,
+//! Maven's way) are taken, if all have the same name before it: with several, nobody knows which are releases of what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use delivery::{CommitId, Timestamp};
 use repo::graph::Node;
-use repo::{Graph, Repository, conventional, version};
+use repo::{Graph, Repository, Tag, conventional, version};
 
 use crate::deployment::{Confidence, Deployment, Failure, FailureKind};
 use crate::dora::{self, DoraReport, Scope, Source};
-use crate::ledger::change_of;
+use crate::ledger::changes_of;
 use crate::window::Window;
 
 /// The environment's name in these reports.
@@ -36,7 +39,10 @@ struct Tagged {
 pub fn from_git(repository: &Repository, window: Window) -> Result<Vec<DoraReport>, repo::Error> {
     repository.require_whole()?;
     let head = repository.head()?.id;
-    let releases = releases(repository)?;
+    let tags = repository.tags()?;
+    let tags_count = tags.len();
+    let releases = releases(tags);
+    let tags_unread = if releases.values().all(Vec::is_empty) { tags_count } else { 0 };
     let tips: BTreeSet<&CommitId> =
         releases.values().flatten().map(|release| &release.commit).chain([&head]).collect();
     let graph = repository.graph(&tips.into_iter().cloned().collect::<Vec<_>>())?;
@@ -46,17 +52,23 @@ pub fn from_git(repository: &Repository, window: Window) -> Result<Vec<DoraRepor
         .into_iter()
         .map(|(service, releases)| {
             let environment = GIT_ENVIRONMENT.to_owned();
-            let scope = Scope { service, environment, source: Source::GitTags, observed_from };
+            let scope = Scope { service, environment, source: Source::GitTags, observed_from, tags_unread };
             dora::report(scope, &deployments(&graph, &merged, &releases), window)
         })
         .collect())
 }
 
 /// The releases of each service, oldest first. Pre-releases are none.
-fn releases(repository: &Repository) -> Result<BTreeMap<String, Vec<Tagged>>, repo::Error> {
+fn releases(tags: Vec<Tag>) -> BTreeMap<String, Vec<Tagged>> {
+    let known = tags.iter().any(|tag| version::read_tag(&tag.name).is_some());
+    let names: BTreeSet<&str> =
+        tags.iter().filter_map(|tag| named_version(&tag.name)).map(|(name, _)| name).collect();
+    let one_name = !known && names.len() == 1;
     let mut releases: BTreeMap<String, Vec<Tagged>> = BTreeMap::new();
-    for tag in repository.tags()? {
-        let Some((service, number)) = version::read_tag(&tag.name) else { continue };
+    for tag in tags {
+        let read = version::read_tag(&tag.name)
+            .or_else(|| version::read_tag(named_version(&tag.name).filter(|_| one_name)?.1));
+        let Some((service, number)) = read else { continue };
         if number.pre.is_empty() {
             let numbers = (number.major, number.minor, number.patch);
             let service = service.to_owned();
@@ -73,19 +85,26 @@ fn releases(repository: &Repository) -> Result<BTreeMap<String, Vec<Tagged>>, re
         let mut seen = BTreeSet::new();
         of_service.retain(|release| seen.insert(release.numbers));
     }
-    Ok(releases)
+    releases
+}
+
+/// The name and the version of a tag that ends in a version after a dash or slash: `app-1.2.3`, `release/1.2.3`.
+fn named_version(tag: &str) -> Option<(&str, &str)> {
+    let plain = |text: &str| version::read_tag(text).is_some_and(|(name, _)| name.is_empty());
+    tag.match_indices(['-', '/'])
+        .filter(|(at, _)| *at > 0)
+        .map(|(at, _)| (&tag[..at], &tag[at + 1..]))
+        .find(|(_, version)| plain(version))
 }
 
 fn deployments(graph: &Graph, merged: &[Option<Timestamp>], releases: &[Tagged]) -> Vec<Deployment> {
     let tips: Vec<CommitId> = releases.iter().map(|release| release.commit.clone()).collect();
     let held = graph.first_holding(&tips);
+    let rooted = graph.holding_earlier(&tips);
     let mut deployments: Vec<Deployment> = Vec::with_capacity(releases.len());
     for (order, release) in releases.iter().enumerate() {
-        // The first release is a baseline: only the tagged commit counts, not all history before it.
-        let baseline: Vec<usize> = graph.position(&release.commit).into_iter().collect();
-        let counted = if order == 0 { &baseline } else { &held[order] };
-        let fixed =
-            order.checked_sub(1).filter(|before| is_fix(graph, &releases[*before], release, &held[order]));
+        let fixed = before_on_line(&releases[..order], release)
+            .filter(|before| is_fix(graph, &releases[*before], release, &held[order]));
         if let Some(before) = fixed {
             deployments[before].fail(Failure {
                 kind: FailureKind::FixFollowed,
@@ -99,23 +118,29 @@ fn deployments(graph: &Graph, merged: &[Option<Timestamp>], releases: &[Tagged])
             commit: release.commit.clone(),
             finished_at: release.at,
             rolled_back: false,
-            reached_users: true,
+            exposed_at: Some(release.at),
             unplanned: fixed.is_some(),
             revert: false,
             failure: None,
-            changes: counted.iter().map(|position| change_of(graph, merged, *position)).collect(),
+            changes: changes_of(graph, merged, &release.commit, &held[order], rooted[order]),
         });
     }
     deployments
 }
 
-/// Whether the release mends the one before: soon after it, the same version but for the patch number, at least one fix, and
-/// nothing but fixes and housekeeping.
+/// The earlier release that this one raises the patch number of, whatever was released on other lines in between.
+fn before_on_line(earlier: &[Tagged], release: &Tagged) -> Option<usize> {
+    let (major, minor, patch) = release.numbers;
+    let on_line = |before: &Tagged| (before.numbers.0, before.numbers.1) == (major, minor);
+    let before = earlier.iter().rposition(on_line)?;
+    (earlier[before].numbers.2 < patch).then_some(before)
+}
+
+/// Whether the release mends the one before on its line: soon after it, at least one fix, and nothing but fixes and
+/// housekeeping.
 fn is_fix(graph: &Graph, before: &Tagged, release: &Tagged, held: &[usize]) -> bool {
     let soon = before.at.saturating_add(FIX_WITHIN).is_ok_and(|latest| release.at <= latest);
-    let patch = (before.numbers.0, before.numbers.1) == (release.numbers.0, release.numbers.1)
-        && release.numbers.2 > before.numbers.2;
-    if !(soon && patch) {
+    if !soon {
         return false;
     }
     let kinds: Vec<Kind> = held.iter().map(|position| kind_of(&graph.nodes()[*position])).collect();

@@ -3,10 +3,11 @@
 //! The fold keeps facts as they come and draws conclusions only when asked, so that an incident may be recorded before or after
 //! the end of the rollout that it is about. Events that say nothing of deployments are passed over.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use delivery::change::Commit;
+use delivery::effect::{Effect, Outcome};
 use delivery::event::ServiceChange;
 use delivery::traffic::Weight;
 use delivery::{CommitId, EnvironmentName, Event, Recorded, ReleaseId, RolloutId, ServiceName, Timestamp};
@@ -37,6 +38,10 @@ struct Rollout {
     planned_at: Timestamp,
     withdrawn_at: Option<Timestamp>,
     reverts: Option<ReleaseId>,
+    /// The newest command that would give the release requests: its number and when it was recorded.
+    raising: Option<(u32, Timestamp)>,
+    /// When the first such command was carried out: the time it was recorded, so that no request is missed.
+    exposed_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,10 +71,28 @@ impl Facts {
                 self.versions.insert(release.id.clone(), release.version.clone());
             }
             Event::RolloutPlanned { plan } => {
-                let rollout = Rollout { planned_at: at, withdrawn_at: None, reverts: plan.reverts.clone() };
+                let rollout = Rollout {
+                    planned_at: at,
+                    withdrawn_at: None,
+                    reverts: plan.reverts.clone(),
+                    raising: None,
+                    exposed_at: None,
+                };
                 self.rollouts.insert(plan.id.clone(), rollout);
                 let place = (plan.revision.service.clone(), plan.environment.name.clone());
                 self.ends.entry(place).or_default();
+            }
+            Event::EffectRequested { command } if exposes(&command.effect) => {
+                if let Some(rollout) = self.rollouts.get_mut(&command.rollout) {
+                    rollout.raising = Some((command.sequence, at));
+                }
+            }
+            Event::EffectFinished { rollout, sequence, outcome: Outcome::Applied { .. } } => {
+                if let Some(rollout) = self.rollouts.get_mut(rollout)
+                    && let Some((_, at)) = rollout.raising.filter(|(raising, _)| raising == sequence)
+                {
+                    rollout.exposed_at.get_or_insert(at);
+                }
             }
             Event::RollbackRequested { rollout, .. } => {
                 if let Some(rollout) = self.rollouts.get_mut(rollout) {
@@ -112,6 +135,11 @@ impl Facts {
         self.ends.keys().cloned().collect()
     }
 
+    /// The commits of all releases, each once, in order: the tips of the graph that [`Facts::reports`] can use.
+    pub fn commits(&self) -> BTreeSet<CommitId> {
+        self.releases.values().map(|commit| commit.id.clone()).collect()
+    }
+
     /// The deployments of a service in an environment, oldest first. With the repository's graph and the trunk's tip, every
     /// commit that a deployment shipped counts as a change; without, only the one it was built from.
     pub fn deployments(
@@ -139,7 +167,8 @@ impl Facts {
             .map(|(service, environment)| {
                 let deployments = self.deployments(service, environment, history);
                 let (service, environment) = (service.to_string(), environment.to_string());
-                let scope = Scope { service, environment, source: Source::Ledger, observed_from };
+                let scope =
+                    Scope { service, environment, source: Source::Ledger, observed_from, tags_unread: 0 };
                 dora::report(scope, &deployments, window)
             })
             .collect()
@@ -149,6 +178,10 @@ impl Facts {
         let commit = self.releases.get(&end.change.release)?;
         let rollout = self.rollouts.get(&end.change.rollout);
         let withdrawn_at = rollout.and_then(|rollout| rollout.withdrawn_at);
+        // Without a record of the first request, of what users met we know only when it was noticed or done.
+        let known = rollout.and_then(|rollout| rollout.exposed_at);
+        let exposed = known.is_some() || !end.rolled_back || end.change.weight > Weight::ZERO;
+        let exposed_at = exposed.then(|| known.or(withdrawn_at).unwrap_or(end.at));
         let failure = end.rolled_back.then(|| Failure {
             kind: FailureKind::RolledBack,
             detected_at: withdrawn_at.unwrap_or(end.at),
@@ -160,7 +193,7 @@ impl Facts {
             commit: commit.id.clone(),
             finished_at: end.at,
             rolled_back: end.rolled_back,
-            reached_users: !end.rolled_back || end.change.weight > Weight::ZERO,
+            exposed_at,
             unplanned: self.during_incident(end, rollout),
             revert: rollout.is_some_and(|rollout| rollout.reverts.is_some()),
             failure,
@@ -202,7 +235,8 @@ impl Facts {
         }
     }
 
-    /// A revert is the failure of the newest deployment of the release that it takes back.
+    /// A revert is the failure of the newest deployment of the release that it takes back. Users are served rightly again when
+    /// another release has replaced it, be it by this revert, a later one or a release that mends it.
     fn attribute_reverts(&self, ends: &[&End], deployments: &mut [Deployment]) {
         for (position, end) in ends.iter().enumerate() {
             let Some(rollout) = self.rollouts.get(&end.change.rollout) else { continue };
@@ -213,15 +247,17 @@ impl Facts {
                 deployment.fail(Failure {
                     kind: FailureKind::Reverted,
                     detected_at: rollout.planned_at,
-                    restored_at: (!end.rolled_back).then_some(end.at),
+                    restored_at: ends[position..]
+                        .iter()
+                        .find(|end| !end.rolled_back && end.change.release != *reverted)
+                        .map(|end| end.at),
                     confidence: Confidence::Recorded,
                 });
             }
         }
     }
 
-    /// A change belongs to the first deployment that completed with it. The first deployment of all is a baseline: only the
-    /// commit it was built from counts, not the whole history before it.
+    /// A change belongs to the first deployment that completed with it. See [`changes_of`] for what has nothing to begin from.
     fn attribute_changes(
         &self,
         ends: &[&End],
@@ -232,14 +268,16 @@ impl Facts {
             .filter(|at| !deployments[*at].rolled_back && !deployments[*at].revert)
             .collect();
         let tips: Vec<CommitId> = carrying.iter().map(|at| deployments[*at].commit.clone()).collect();
-        let shipped = history.map(|(graph, tip)| (graph, graph.merged_at(tip), graph.first_holding(&tips)));
+        let shipped = history.map(|(graph, tip)| {
+            (graph, graph.merged_at(tip), graph.first_holding(&tips), graph.holding_earlier(&tips))
+        });
         let mut heads = HashSet::new();
         for (order, at) in carrying.into_iter().enumerate() {
             let new_head = heads.insert(deployments[at].commit.clone());
             let known = shipped.as_ref().filter(|(graph, ..)| graph.position(&tips[order]).is_some());
             deployments[at].changes = match known {
-                Some((graph, merged, held)) if order > 0 => {
-                    held[order].iter().map(|position| change_of(graph, merged, *position)).collect()
+                Some((graph, merged, held, rooted)) => {
+                    changes_of(graph, merged, &tips[order], &held[order], rooted[order])
                 }
                 _ if new_head => {
                     self.releases.get(&ends[at].change.release).map(head_change).into_iter().collect()
@@ -265,7 +303,28 @@ fn head_change(commit: &Commit) -> Change {
     }
 }
 
-pub(crate) fn change_of(graph: &Graph, merged: &[Option<Timestamp>], position: usize) -> Change {
-    let node = &graph.nodes()[position];
-    Change { commit: node.id.clone(), authored_at: node.authored_at, merged_at: merged[position] }
+/// Whether requests go to the revision once it is done.
+fn exposes(effect: &Effect) -> bool {
+    match effect {
+        Effect::SetWeight { weight, .. } => *weight > Weight::ZERO,
+        Effect::Promote { .. } => true,
+        Effect::Start { .. } | Effect::Retire { .. } => false,
+    }
+}
+
+/// The changes of a deployment that holds these commits first. One that holds no commit deployed before it (`rooted` is false)
+/// is a baseline: nobody knows what was new in it, so only the commit it was built from counts, not the history before.
+pub(crate) fn changes_of(
+    graph: &Graph,
+    merged: &[Option<Timestamp>],
+    commit: &CommitId,
+    held: &[usize],
+    rooted: bool,
+) -> Vec<Change> {
+    let change = |position: &usize| {
+        let node = &graph.nodes()[*position];
+        Change { commit: node.id.clone(), authored_at: node.authored_at, merged_at: merged[*position] }
+    };
+    let own = graph.position(commit);
+    held.iter().filter(|position| rooted || own == Some(**position)).map(change).collect()
 }

@@ -2,8 +2,8 @@
 
 use delivery::clock::{Clock as _, SteadyClock};
 use delivery::exit::Exit;
-use delivery::{Problem, text};
-use repo::Repository;
+use delivery::{CommitId, Problem, text};
+use repo::{Graph, Repository};
 use serde::Serialize;
 use store::{Access, Entry, Ledger};
 use warehouse::{DoraReport, Facts, Figure, Source, Unit, Window};
@@ -77,13 +77,43 @@ fn from_record(
     let facts = facts(&ledger)?;
     let last = ledger.head().map_err(project::problems)?.last_at;
     let window = Window::last_days(args.days, SteadyClock::anchored(last).now());
-    // With the history at hand every commit of a release counts; without, only the one it was built from.
-    let head = repository.and_then(|repository| repository.head().ok());
-    let graph = repository
-        .zip(head.as_ref())
-        .and_then(|(repository, head)| repository.graph(std::slice::from_ref(&head.id)).ok());
-    let history = graph.as_ref().zip(head.as_ref().map(|head| &head.id));
-    Ok(facts.reports(window, history))
+    let history = match repository {
+        Some(repository) => history(repository, &project.manifest.trunk, &facts).map_err(|e| e.to_string()),
+        None => Err("there is no repository here".to_owned()),
+    };
+    let mut reports =
+        facts.reports(window, history.as_ref().ok().map(|history| (&history.graph, &history.trunk)));
+    let note = match history {
+        Ok(history) => history.note,
+        Err(reason) => Some(format!("{reason}: each release counts with the commit it was built from only")),
+    };
+    reports.iter_mut().for_each(|report| report.notes.extend(note.clone()));
+    Ok(reports)
+}
+
+/// What the repository adds to the record.
+struct History {
+    graph: Graph,
+    trunk: CommitId,
+    note: Option<String>,
+}
+
+/// The history of all that was released and of the trunk, so that no figure depends on what is checked out. In a shallow clone
+/// nobody could tell what is missing.
+fn history(repository: &Repository, trunk: &str, facts: &Facts) -> Result<History, repo::Error> {
+    repository.require_whole()?;
+    let head = repository.head()?.id;
+    let tip = repository.tip(trunk)?;
+    let note = tip.is_none().then(|| {
+        format!(
+            "there is no branch {trunk}, the manifest's trunk: the merge clock follows what is checked out"
+        )
+    });
+    let trunk = tip.unwrap_or_else(|| head.clone());
+    let mut tips = facts.commits();
+    tips.extend([head, trunk.clone()]);
+    let graph = repository.graph(&tips.into_iter().collect::<Vec<_>>())?;
+    Ok(History { graph, trunk, note })
 }
 
 /// Folds the whole ledger.
@@ -132,17 +162,48 @@ fn words(figure: &Figure) -> String {
     let Some(value) = figure.value else {
         return format!("none: {}", figure.why_empty.as_deref().unwrap_or_default());
     };
+    // The ends of the interval in the same words as the value.
+    let amount = |part: f64| match figure.unit {
+        Unit::Seconds if part < 0.0 => format!("{part:.0} s"),
+        Unit::Seconds => text::duration((part * 1000.0) as u64),
+        Unit::PerDay => rate(part, value),
+        Unit::Share => format!("{:.1} %", part * 100.0),
+    };
     let interval = figure.interval.map_or("too few for an interval".into(), |interval| {
-        format!("95 % {} to {}", amount(interval.low, figure.unit), amount(interval.high, figure.unit))
+        format!("95 % {} to {}", amount(interval.low), amount(interval.high))
     });
-    format!("{:<12} n = {}, {interval}", amount(value, figure.unit), figure.n)
+    format!("{:<12} n = {}, {interval}", amount(value), figure.n)
 }
 
-fn amount(value: f64, unit: Unit) -> String {
-    match unit {
-        Unit::Seconds if value < 0.0 => format!("{value:.0} s"),
-        Unit::Seconds => text::duration((value * 1000.0) as u64),
-        Unit::PerDay => format!("{value:.2}/day"),
-        Unit::Share => format!("{:.1} %", value * 100.0),
+/// A rate for each day, in the unit that suits `like`, with two significant digits or more: what happens seldom is not shown
+/// as never.
+fn rate(per_day: f64, like: f64) -> String {
+    let (days, unit) = match like {
+        like if like >= 1.0 => (1.0, "day"),
+        like if like * 7.0 >= 1.0 => (7.0, "week"),
+        _ => (30.0, "month"),
+    };
+    let rate = per_day * days;
+    let decimals = if rate > 0.0 { (1.0 - rate.log10().floor()).clamp(0.0, 9.0) as usize } else { 0 };
+    format!("{rate:.decimals$}/{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_seldom_is_not_shown_as_never() {
+        for (value, wanted) in [
+            (12.34, "12/day"),
+            (1.0, "1.0/day"),
+            (0.5, "3.5/week"),
+            (1.0 / 30.0, "1.0/month"),
+            (2.0 / 3650.0, "0.016/month"),
+            (0.0, "0/month"),
+        ] {
+            assert_eq!(rate(value, value), wanted);
+        }
+        assert_eq!(rate(0.004, 1.5), "0.0040/day");
     }
 }

@@ -174,12 +174,68 @@ fn a_repository_without_version_tags_says_so() {
         assert_eq!(figure.value, None, "{name}");
         assert_eq!(
             figure.why_empty.as_deref(),
-            Some("there is no version tag yet: tag a release, such as v1.2.3")
+            Some("there is 1 tag, none of which is read as a version: tag a release, such as v1.2.3")
         );
     }
+    let mut stream = Stream::default();
+    stream.commit("main", "feat: begin", 0, 0, &[]);
+    let why = stream.import().report().deployment_frequency.why_empty;
+    assert_eq!(why.as_deref(), Some("there is no version tag yet: tag a release, such as v1.2.3"));
     let empty = Stream::default().import();
     let repository = Repository::discover(&empty.root).unwrap();
     assert!(matches!(from_git(&repository, month()), Err(repo::Error::Empty)));
+}
+
+#[test]
+fn tags_with_one_name_before_the_version_are_read() {
+    let with = |tags: &[&str]| {
+        let mut stream = Stream::default();
+        for (at, tag) in (0_i64..).zip(tags) {
+            let commit = stream.commit("main", "feat: x", at * HOUR, at * HOUR, &[]);
+            stream.tag(tag, commit, at * HOUR);
+        }
+        let report = stream.import().report();
+        (report.counts.completed, report.deployment_frequency.why_empty)
+    };
+    assert_eq!(with(&["app-1.0.0", "app-1.1.0-rc.1", "app-1.1.0"]), (2, None));
+    assert_eq!(with(&["my-app-1.0.0"]), (1, None));
+    assert_eq!(with(&["release/1.0.0", "nightly"]), (1, None));
+    assert_eq!(with(&["app-1.0.0", "v1.1.0"]), (1, None), "plain versions are there");
+    let (none, why) = with(&["app-1.0.0", "library-1.0.0", "v1.2"]);
+    assert_eq!(none, 0);
+    assert!(why.as_ref().unwrap().starts_with("there are 3 tags, none of which is read"), "{why:?}");
+}
+
+#[test]
+fn a_release_that_holds_no_release_before_it_is_a_baseline() {
+    let mut stream = Stream::default();
+    let old = stream.commit("old", "feat: long ago", 0, 0, &[]);
+    stream.tag("v0.1.0", old, HOUR);
+    let mut last = 0;
+    for day in 1..=20 {
+        last = stream.commit("main", "feat: anew", day * DAY, day * DAY, &[]);
+    }
+    stream.tag("v1.0.0", last, 20 * DAY + HOUR);
+    let next = stream.commit("main", "feat: next", 21 * DAY, 21 * DAY, &[]);
+    stream.tag("v1.1.0", next, 21 * DAY + HOUR);
+    let report = stream.import().report();
+    assert_eq!(report.lead_time_commit.n, 3);
+    exactly(&report.lead_time_commit, HOUR as f64);
+}
+
+#[test]
+fn a_fix_on_an_older_line_is_a_fix() {
+    let mut stream = Stream::default();
+    let first = stream.commit("main", "feat: begin", 0, 0, &[]);
+    stream.tag("v1.0.0", first, HOUR);
+    stream.branch("one", first);
+    let second = stream.commit("main", "feat!: anew", 2 * HOUR, 2 * HOUR, &[]);
+    stream.tag("v2.0.0", second, 3 * HOUR);
+    let fix = stream.commit("one", "fix: mend", 4 * HOUR, 4 * HOUR, &[]);
+    stream.tag("v1.0.1", fix, 5 * HOUR);
+    let report = stream.import().report();
+    exactly(&report.change_failure_rate, 1.0 / 3.0);
+    exactly(&report.recovery_time, (4 * HOUR) as f64);
 }
 
 /// 5,000 commits in 100 releases with known lead times: each commit waits from 1 to 50 hours.

@@ -7,7 +7,13 @@ use super::{DAY, at, month};
 use crate::{Change, Confidence, Deployment, DoraReport, Failure, FailureKind, Scope, Source, dora};
 
 fn scope(source: Source) -> Scope {
-    Scope { service: "web".into(), environment: "production".into(), source, observed_from: at(-DAY) }
+    Scope {
+        service: "web".into(),
+        environment: "production".into(),
+        source,
+        observed_from: at(-DAY),
+        tags_unread: 0,
+    }
 }
 
 fn a_time() -> impl Strategy<Value = Timestamp> {
@@ -40,12 +46,12 @@ fn a_change() -> impl Strategy<Value = Change> {
 fn a_deployment() -> impl Strategy<Value = Deployment> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
     (a_time(), flags, prop::option::of(a_failure()), prop::collection::vec(a_change(), 0..4)).prop_map(
-        |(finished_at, (rolled_back, reached_users, unplanned, revert), failure, changes)| Deployment {
+        |(finished_at, (rolled_back, exposed, unplanned, revert), failure, changes)| Deployment {
             version: "1.0.0".into(),
             commit: CommitId::new("0".repeat(40)).unwrap(),
             finished_at,
             rolled_back,
-            reached_users: reached_users || !rolled_back,
+            exposed_at: (exposed || !rolled_back).then_some(finished_at),
             unplanned,
             revert,
             failure,

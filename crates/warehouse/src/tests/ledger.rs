@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use delivery::artifact::Artifact;
 use delivery::change::{Commit, Person};
-use delivery::effect::{Readiness, RevisionSpec};
+use delivery::effect::{Command, Effect, Outcome, Readiness, RevisionSpec};
 use delivery::environment::{ApprovalRule, Environment};
 use delivery::event::ServiceChange;
 use delivery::release::Release;
@@ -17,10 +17,13 @@ use delivery::{
     ServiceName, Timestamp,
 };
 
+use repo::{Entry, Graph};
+
 use super::{DAY, HOUR, at, month, value};
 use crate::{Confidence, DoraReport, Facts, FailureKind};
 
 /// Writes a ledger, one step at a time.
+#[derive(Clone)]
 struct Writer {
     facts: Facts,
     sequence: u64,
@@ -142,6 +145,22 @@ impl Writer {
         }
     }
 
+    /// A change of weight that takes two seconds.
+    fn weight(&mut self, rollout: u32, sequence: u32, weight: Weight, now: i64) {
+        let rollout = rollout_id(rollout);
+        let effect = Effect::SetWeight {
+            revision: RevisionId::of_rollout(&rollout),
+            weight,
+            ttl_ms: 1,
+            on_expiry: OnExpiry::Rollback,
+            sticky: Sticky::None,
+        };
+        let command = Command { rollout: rollout.clone(), sequence, epoch: 1, effect };
+        self.write(at(now), Event::EffectRequested { command });
+        let outcome = Outcome::Applied { detail: String::new() };
+        self.write(at(now + 2), Event::EffectFinished { rollout, sequence, outcome });
+    }
+
     fn upgraded(&mut self, rollout: u32, release: u32, now: i64) {
         self.write(at(now), Event::ServiceUpgraded(Self::change(rollout, release, Weight::FULL)));
     }
@@ -248,8 +267,8 @@ fn incidents_belong_to_the_deployment_they_name() {
     writer.resolved("pager-2", 3 * DAY + 2 * HOUR);
     let report = writer.report();
     assert_eq!((report.counts.failed, report.counts.failed_open), (2, 0));
-    // 8 s and 2 h: the middle.
-    exactly(&report.recovery_time, f64::midpoint(8.0, (2 * HOUR) as f64));
+    // 8 s, and from the deployment to the end of the second: the middle.
+    exactly(&report.recovery_time, f64::midpoint(8.0, (DAY + 2 * HOUR - 100) as f64));
 }
 
 #[test]
@@ -275,8 +294,42 @@ fn a_revert_is_rework_and_the_failure_of_what_it_takes_back() {
     assert_eq!((report.counts.attempted, report.counts.completed, report.counts.reverts), (3, 2, 1));
     exactly(&report.change_failure_rate, 2.0 / 3.0);
     exactly(&report.rework_rate, 0.25);
-    exactly(&report.recovery_time, f64::midpoint(8.0, 30.0));
+    // Users met it all the while, not only from when it was noticed.
+    exactly(&report.recovery_time, f64::midpoint(8.0, (DAY + HOUR - 70) as f64));
     assert_eq!(report.lead_time_commit.n, 2, "a revert ships no change");
+}
+
+#[test]
+fn a_revert_that_failed_is_healed_by_what_replaces_the_release() {
+    let mut writer = three_releases();
+    writer.plan(4, 1, Some(2), 3 * DAY + HOUR);
+    writer.rolled_back(4, 1, Weight::ZERO, 3 * DAY + HOUR + 5, 3 * DAY + HOUR + 10);
+    assert_eq!(writer.report().counts.failed_open, 1);
+    let mut mended = writer.clone();
+    writer.plan(5, 1, Some(2), 3 * DAY + HOUR + 20);
+    writer.upgraded(5, 1, 3 * DAY + HOUR + 50);
+    mended.release(6, 0, 0, 3 * DAY + HOUR + 20);
+    mended.plan(6, 6, None, 3 * DAY + HOUR + 20);
+    mended.upgraded(6, 6, 3 * DAY + HOUR + 50);
+    for writer in [writer, mended] {
+        let report = writer.report();
+        assert_eq!((report.counts.failed, report.counts.failed_open), (2, 0));
+        assert_eq!(report.recovery_time.n, 2);
+    }
+}
+
+#[test]
+fn recovery_begins_when_users_meet_the_release() {
+    let mut writer = three_releases();
+    let (canary, start) = (Weight::from_percent(5.0).unwrap(), 4 * DAY);
+    writer.release(4, 0, 0, start);
+    writer.plan(4, 4, None, start);
+    writer.weight(4, 1, Weight::ZERO, start + 1);
+    writer.weight(4, 2, canary, start + 10);
+    writer.weight(4, 3, Weight::FULL, start + 30);
+    writer.rolled_back(4, 4, Weight::FULL, start + 60, start + 70);
+    // 8 s, from the notice on, as nothing is known of the first request; and 60 s.
+    exactly(&writer.report().recovery_time, f64::midpoint(8.0, 60.0));
 }
 
 #[test]
@@ -301,6 +354,33 @@ fn a_change_ships_once() {
     assert_eq!((report.counts.completed, report.counts.changes), (4, 3));
     let deployments = writer.facts.deployments(&service(), &production(), None);
     assert_eq!(deployments.iter().map(|d| d.changes.len()).collect::<Vec<_>>(), [1, 1, 0, 1, 0]);
+}
+
+#[test]
+fn history_that_holds_nothing_deployed_is_not_what_a_deployment_brought() {
+    let mut writer = three_releases();
+    writer.plan(4, 3, None, 4 * DAY);
+    writer.upgraded(4, 3, 4 * DAY + 50);
+    let id = |n: u32| CommitId::new(format!("{n:040x}")).unwrap();
+    let person = Person { name: "Ada".into(), email: "ada@example.org".into() };
+    let entry = |n: u32, parents: &[u32]| Entry {
+        commit: Commit {
+            id: id(n),
+            author: person.clone(),
+            committer: person.clone(),
+            co_authors: vec![],
+            authored_at: at(0),
+            committed_at: at(0),
+            subject: "feat: x".into(),
+        },
+        parents: parents.iter().map(|n| id(*n)).collect(),
+        message: String::new(),
+    };
+    // What release 1 was made of is gone; release 2 has a history of its own, on which release 3 stands.
+    let graph =
+        Graph::new(&[entry(3, &[21]), entry(21, &[2]), entry(2, &[20]), entry(20, &[19]), entry(19, &[])]);
+    let deployments = writer.facts.deployments(&service(), &production(), Some((&graph, &id(3))));
+    assert_eq!(deployments.iter().map(|d| d.changes.len()).collect::<Vec<_>>(), [1, 1, 0, 2]);
 }
 
 #[test]
