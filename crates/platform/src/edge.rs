@@ -8,7 +8,8 @@
 //!
 //! Invariants: what was acknowledged is on disk, save for lowering the weight, which comes first and works on a full disk
 //! too; a command with an epoch below the highest seen changes nothing; after a restart of the edge only stable has traffic,
-//! unless the canary's grant says `hold`.
+//! whatever the canary's grant said: nothing proves then that nobody used the kill switch; and nothing is started whose files
+//! are not what was signed.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::{EnvironmentName, ServiceName};
@@ -27,8 +28,9 @@ mod wire;
 
 pub use client::Edge;
 pub use daemon::{run, run_verified};
-pub use desk::DigestOf;
 pub use error::Error;
+
+pub use crate::supervisor::DigestOf;
 pub use wire::{
     ExpiredStatus, InstanceState, InstanceStatus, Lowered, Renewal, RevisionStatus, Role, Status,
 };

@@ -2,16 +2,17 @@
 //! task.
 //!
 //! It starts processes, waits until they are ready, restarts the ones that end, and stops them with everything they started.
-//! It deliberately knows nothing of traffic: it says which addresses are ready, and the edge routes. Invariant: when an
-//! instance is stopped or replaced, none of its descendants runs any more (found by process group, parentage and marker).
+//! It deliberately knows nothing of traffic: it says which addresses are ready, and the edge routes. Invariants: when an
+//! instance is stopped or replaced, none of its descendants runs any more (found by process group, parentage and marker); no
+//! process is started from files whose digest is not the revision's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use camino::Utf8PathBuf;
-use delivery::Clock;
+use camino::{Utf8Path, Utf8PathBuf};
 use delivery::effect::RevisionSpec;
+use delivery::{Clock, Digest};
 use futures_util::TryFutureExt as _;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +27,20 @@ mod output;
 mod ready;
 mod stop;
 
+/// Computes an artifact folder's digest; the error is a clause for people.
+pub type DigestOf = Arc<dyn Fn(&Utf8Path) -> Result<Digest, String> + Send + Sync>;
+
+/// The environment of a revision's instances.
+#[derive(Default)]
+pub(crate) struct Variables {
+    /// All of it but for `PORT` and the marker.
+    pub(crate) values: BTreeMap<String, String>,
+    /// Values in it that are masked in the log.
+    pub(crate) secrets: Vec<String>,
+    /// Names to pass that are set nowhere.
+    pub(crate) missing: Vec<String>,
+}
+
 /// What all revisions of one edge share.
 pub(crate) struct Surroundings {
     /// Starts every process' marker; names this edge for good.
@@ -34,6 +49,8 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     /// Where revisions' logs go.
     pub(crate) log_directory: Utf8PathBuf,
+    /// Asked before every start of a process.
+    pub(crate) digest_of: Option<DigestOf>,
     /// Our direct children.
     pub(crate) children: Children,
     /// Told whenever an instance became ready, ended, or has a new process.
@@ -52,8 +69,7 @@ pub(crate) enum Persistence {
 /// What every instance of one revision needs.
 pub(super) struct Recipe {
     spec: RevisionSpec,
-    /// The complete environment but for `PORT` and the marker.
-    variables: BTreeMap<String, String>,
+    variables: Variables,
     masker: Masker,
     log: RevisionLog,
     around: Arc<Surroundings>,
@@ -83,11 +99,10 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
-    /// Starts all instances. `variables` is their complete environment; the values of `secrets` are masked in the log.
+    /// Starts all instances.
     pub(crate) fn start(
         spec: RevisionSpec,
-        variables: BTreeMap<String, String>,
-        secrets: &[String],
+        variables: Variables,
         persistence: Persistence,
         around: &Arc<Surroundings>,
     ) -> Self {
@@ -95,8 +110,8 @@ impl Revision {
         let count = spec.instances.max(1);
         let recipe = Arc::new(Recipe {
             spec,
+            masker: Masker::new(&variables.secrets),
             variables,
-            masker: Masker::new(secrets),
             log,
             around: Arc::clone(around),
             persistence,
@@ -127,6 +142,11 @@ impl Revision {
     /// Its log's path.
     pub(crate) fn log_path(&self) -> Utf8PathBuf {
         log_path(&self.recipe.around, self.recipe.spec.id.as_str())
+    }
+
+    /// Names of variables to pass that it had to be started without.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.recipe.variables.missing
     }
 
     /// Ends when every instance was ready once, or with the first failure. To be taken once; it does not borrow, so that the

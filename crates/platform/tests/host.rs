@@ -11,3 +11,5 @@ mod deaths;
 mod logs;
 #[path = "host/roles.rs"]
 mod roles;
+#[path = "host/switch.rs"]
+mod switch;

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use delivery::Clock;
 use delivery::clock::SteadyClock;
-use delivery::strategy::OnExpiry;
 use delivery::traffic::Weight;
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
@@ -22,15 +21,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::control::{self, Job, Reach};
-use super::desk::{Desk, DigestOf, Lookup, variables_of};
-use super::host::{Books, Host};
+use super::desk::{Desk, Lookup, variables_of};
+use super::host::Host;
 use super::launch::{LastWords, Taken, last_words_path};
 use super::state::{Entry, State, Storage, write_atomically};
 use super::wire::{ExpiredStatus, Role};
 use super::{EdgeConfig, Error};
 use crate::process::{self, Children};
-use crate::proxy::{self, ProxyLimits, Splitter, boottime};
-use crate::supervisor::{Persistence, Revision, Surroundings};
+use crate::proxy::{self, ProxyLimits, Splitter};
+use crate::supervisor::{DigestOf, Persistence, Revision, Surroundings};
 
 /// The timer of the grant: how late an expiry can be.
 const GRANT_LOOK: Duration = Duration::from_millis(25);
@@ -54,11 +53,12 @@ pub async fn run(config: EdgeConfig, environment: Lookup<'_>) -> Result<(), Erro
     run_with(config, environment, None).await
 }
 
-/// Like [`run`], and refuses to start a revision whose folder has another digest than its specification.
+/// Like [`run`], and before every start of a process, restarts included, checks that its folder has the digest of its
+/// specification.
 pub async fn run_verified(
     config: EdgeConfig,
     environment: Lookup<'_>,
-    digest_of: DigestOf<'_>,
+    digest_of: DigestOf,
 ) -> Result<(), Error> {
     run_with(config, environment, Some(digest_of)).await
 }
@@ -66,14 +66,14 @@ pub async fn run_verified(
 async fn run_with(
     config: EdgeConfig,
     environment: Lookup<'_>,
-    digest_of: Option<DigestOf<'_>>,
+    digest_of: Option<DigestOf>,
 ) -> Result<(), Error> {
     for folder in [&config.state_directory, &config.log_directory] {
         std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
     }
     let _lock = lock(&config).await?;
-    match take_over(&config).await {
-        Ok(start) => serve(start, environment, digest_of).await,
+    match take_over(&config, digest_of).await {
+        Ok(start) => serve(start, environment).await,
         Err(error) => {
             leave_last_words(&config, &error);
             Err(error)
@@ -89,7 +89,7 @@ struct Start {
 }
 
 /// Cleans up after the predecessor and takes its place.
-async fn take_over(config: &EdgeConfig) -> Result<Start, Error> {
+async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<Start, Error> {
     process::become_reaper();
     let (storage, mut state) = Storage::open(config)?;
     let children = Children::default();
@@ -108,6 +108,7 @@ async fn take_over(config: &EdgeConfig) -> Result<Start, Error> {
         key: state.key.clone(),
         clock: Arc::new(SteadyClock::anchored(None)),
         log_directory: config.log_directory.clone(),
+        digest_of,
         children,
         changed: Notify::new(),
     });
@@ -198,18 +199,14 @@ async fn listen(config: &EdgeConfig, state: &mut State) -> Result<TcpListener, E
     }
 }
 
-/// After a restart only stable serves. A canary goes on only if its grant says `hold`; otherwise its controller is told that
-/// the grant ended.
+/// After a restart only stable serves. The canary's controller is told that the grant ended, also one that said `hold`: the
+/// kill switch is acknowledged before it is on disk, so the state can't prove that it was not used.
 fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock) {
-    let held = state.exposure.as_ref().filter(|exposure| exposure.on_expiry == OnExpiry::Hold);
-    let held = held.map(|exposure| exposure.revision.clone());
-    state.revisions.retain(|id, record| record.role == Role::Stable || Some(id) == held.as_ref());
+    state.revisions.retain(|_, record| record.role == Role::Stable);
     for record in state.revisions.values_mut() {
         record.processes.clear();
     }
-    if held.is_none()
-        && let Some(exposure) = state.exposure.take()
-    {
+    if let Some(exposure) = state.exposure.take() {
         state.note(Entry {
             number: 0,
             at: clock.now(),
@@ -231,7 +228,7 @@ fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock) {
     }
 }
 
-async fn serve(start: Start, environment: Lookup<'_>, digest_of: Option<DigestOf<'_>>) -> Result<(), Error> {
+async fn serve(start: Start, environment: Lookup<'_>) -> Result<(), Error> {
     let Start { host, front, control } = start;
     if let Err(problem) = host.save().await {
         // Stable is served all the same; what would raise a weight is refused until it can be written.
@@ -254,7 +251,7 @@ async fn serve(start: Start, environment: Lookup<'_>, digest_of: Option<DigestOf
         tokio::spawn(reap(Arc::clone(&host))),
         tokio::spawn(watch_signals(stop)),
     ];
-    let desk = Desk { host: &host, environment, digest_of };
+    let desk = Desk { host: &host, environment };
     let mut told = stopped;
     tokio::select! {
         biased;
@@ -285,36 +282,27 @@ fn restore(host: &Arc<Host>, environment: Lookup<'_>) {
     let records: Vec<_> =
         books.state.revisions.iter().map(|(id, record)| (id.clone(), record.spec.clone())).collect();
     for (id, spec) in records {
-        let (variables, secrets, _) = variables_of(&spec, environment, &BTreeMap::new());
+        let variables = variables_of(&spec, environment, &BTreeMap::new());
+        if !variables.missing.is_empty() {
+            let names = variables.missing.join(", ");
+            say(host, &format!("{id} is started again without {names}: not set where this edge was started"));
+        }
         let within = Duration::from_millis(spec.ready.within_ms);
-        let mut revision = Revision::start(spec, variables, &secrets, Persistence::KeepTrying, &host.around);
-        proofs.push((id.clone(), within, revision.proof()));
+        let mut revision = Revision::start(spec, variables, Persistence::KeepTrying, &host.around);
+        proofs.push((within, revision.proof()));
         books.running.insert(id, revision);
     }
     host.route(&books);
     drop(books);
     let host = Arc::clone(host);
     tokio::spawn(async move {
-        for (id, within, proof) in proofs {
-            let proven = matches!(tokio::time::timeout(within, proof).await, Ok(Ok(())));
-            let mut books = host.books();
-            if proven {
-                resume_hold(&mut books, &id);
-            }
-            host.route(&books);
+        for (within, proof) in proofs {
+            // Ready or not, it is kept trying.
+            let _ = tokio::time::timeout(within, proof).await;
+            host.route(&host.books());
         }
         host.books().restoring = false;
     });
-}
-
-/// A canary whose grant says `hold` has its weight back once it is ready.
-fn resume_hold(books: &mut Books, id: &delivery::RevisionId) {
-    let exposure = books.state.exposure.clone().filter(|exposure| exposure.revision == *id);
-    if let Some(exposure) = exposure
-        && books.grants.give(boottime(), Books::grant_of(&exposure)).is_ok()
-    {
-        books.weight = exposure.weight;
-    }
 }
 
 async fn watch_grant(host: Arc<Host>) {

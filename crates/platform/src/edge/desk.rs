@@ -9,31 +9,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8Path;
 use delivery::effect::{Command, Effect, Outcome, RevisionSpec};
 use delivery::traffic::Weight;
-use delivery::{Digest, RevisionId, text};
+use delivery::{RevisionId, text};
 use tokio::time::Instant;
 
 use super::host::Host;
 use super::state::{Entry, Exposure, Record};
 use super::wire::{ApplyRequest, Role};
 use crate::grant::GrantError;
-use crate::supervisor::{Persistence, Revision};
+use crate::supervisor::{Persistence, Revision, Variables};
 
 /// Variables that every instance gets from the daemon's own environment, where they are set.
 const BASE_VARIABLES: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
 
 /// Looks a variable up in the daemon's own environment.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-/// Computes an artifact folder's digest; the error is a clause for people.
-pub type DigestOf<'a> = &'a dyn Fn(&Utf8Path) -> Result<Digest, String>;
 
 /// Where commands are applied.
 pub(super) struct Desk<'a> {
     pub(super) host: &'a Arc<Host>,
     pub(super) environment: Lookup<'a>,
-    pub(super) digest_of: Option<DigestOf<'a>>,
 }
 
 impl Desk<'_> {
@@ -46,8 +42,15 @@ impl Desk<'_> {
                 return Ok(Outcome::Fenced { epoch });
             }
             books.note_epoch();
-            if let Some(outcome) = books.state.outcome(&command.rollout, command.sequence) {
-                return Ok(outcome.clone());
+            if let Some(answer) = books.state.answer(&command.rollout, command.sequence) {
+                return Ok(if answer.is_to(&command.effect) {
+                    answer.outcome.clone()
+                } else {
+                    // Not recorded: the numbers belong to the effect that came first.
+                    let detail =
+                        format!("number {} of {} was another effect", command.sequence, command.rollout);
+                    Outcome::Refused { detail }
+                });
             }
         }
         match &command.effect {
@@ -82,19 +85,15 @@ impl Desk<'_> {
         if self.host.books().running.contains_key(&spec.id) {
             return self.conclude(command, applied("it runs already"), None).await;
         }
-        let (variables, secrets, missing) = variables_of(spec, self.environment, offered);
+        let variables = variables_of(spec, self.environment, offered);
+        let missing = variables.missing.clone();
         let proof = {
             let mut books = self.host.books();
             let record =
                 Record { spec: spec.clone(), role: Role::Canary, proven: false, processes: Vec::new() };
             books.state.revisions.insert(spec.id.clone(), record);
-            let mut revision = Revision::start(
-                spec.clone(),
-                variables,
-                &secrets,
-                Persistence::ProveFirst,
-                &self.host.around,
-            );
+            let around = &self.host.around;
+            let mut revision = Revision::start(spec.clone(), variables, Persistence::ProveFirst, around);
             let proof = revision.proof();
             books.running.insert(spec.id.clone(), revision);
             proof
@@ -139,16 +138,6 @@ impl Desk<'_> {
         if !spec.directory.is_dir() {
             return Some(format!("can't start: the folder {} does not exist", spec.directory));
         }
-        match self.digest_of.map(|digest_of| digest_of(&spec.directory)) {
-            Some(Ok(digest)) if digest != spec.digest => {
-                let (found, wanted) = (digest.short(), spec.digest.short());
-                return Some(format!("the artifact in {} has digest {found}, not {wanted}", spec.directory));
-            }
-            Some(Err(reason)) => {
-                return Some(format!("the artifact in {} can't be checked: {reason}", spec.directory));
-            }
-            Some(Ok(_)) | None => {}
-        }
         let mut books = self.host.books();
         let other = books.state.with_role(Role::Canary).filter(|id| **id != spec.id).cloned()?;
         if books.weight > Weight::ZERO {
@@ -171,7 +160,6 @@ impl Desk<'_> {
         let drained = self.host.splitter.drained(id, Duration::from_millis(drain_ms)).await;
         let left = self.host.splitter.in_flight(id);
         self.drop_revision(id).await;
-        self.host.splitter.forget(id);
         let took = text::duration(began.elapsed().as_millis() as u64);
         let outcome = if drained {
             applied(&format!("drained and stopped in {took}"))
@@ -191,6 +179,7 @@ impl Desk<'_> {
         let mut books = self.host.books();
         books.state.revisions.remove(id);
         self.host.route(&books);
+        self.host.splitter.forget(id);
     }
 
     pub(super) async fn refuse(&self, command: &Command, detail: String) -> Result<Outcome, String> {
@@ -206,7 +195,7 @@ impl Desk<'_> {
     ) -> Result<Outcome, String> {
         {
             let mut books = self.host.books();
-            books.state.record(&command.rollout, command.sequence, outcome.clone());
+            books.state.record(command, outcome.clone());
             if let Some(entry) = entry {
                 books.state.note(entry);
             }
@@ -214,7 +203,7 @@ impl Desk<'_> {
         let saved = self.host.save().await;
         if let Err(problem) = saved {
             let mut books = self.host.books();
-            books.state.unrecord(&command.rollout, command.sequence);
+            books.state.unrecord(command);
             books.state.unnote(command);
             return Err(problem);
         }
@@ -226,24 +215,23 @@ pub(super) fn applied(detail: &str) -> Outcome {
     Outcome::Applied { detail: detail.to_owned() }
 }
 
-/// An instance's environment, the values in it to mask, and the names to pass that are not set anywhere.
+/// An instance's environment.
 pub(super) fn variables_of(
     spec: &RevisionSpec,
     environment: Lookup<'_>,
     offered: &BTreeMap<String, String>,
-) -> (BTreeMap<String, String>, Vec<String>, Vec<String>) {
-    let mut variables: BTreeMap<String, String> =
-        BASE_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), environment(name)?))).collect();
-    variables.extend(spec.environment.clone());
-    let (mut secrets, mut missing) = (Vec::new(), Vec::new());
+) -> Variables {
+    let base = BASE_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), environment(name)?)));
+    let mut variables = Variables { values: base.collect(), ..Variables::default() };
+    variables.values.extend(spec.environment.clone());
     for name in &spec.pass {
         match offered.get(name).cloned().or_else(|| environment(name)) {
             Some(value) => {
-                secrets.push(value.clone());
-                variables.insert(name.clone(), value);
+                variables.secrets.push(value.clone());
+                variables.values.insert(name.clone(), value);
             }
-            None => missing.push(name.clone()),
+            None => variables.missing.push(name.clone()),
         }
     }
-    (variables, secrets, missing)
+    variables
 }

@@ -82,7 +82,8 @@ impl Host {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the newest state durable. The error is a clause for people.
+    /// Makes the newest state durable, then completes the journal. The error is a clause for people, and says that the old
+    /// state is still the one on disk; a journal that lags behind is only shown in the status.
     pub(super) async fn save(&self) -> Result<(), String> {
         let mut storage = Arc::clone(&self.storage).lock_owned().await;
         let state = {
@@ -90,13 +91,21 @@ impl Host {
             books.note_processes();
             books.state.clone()
         };
-        let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
-        let result = match saved {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the state can't be written: {error}")),
-            Err(error) => Err(format!("the state was not written: {error}")),
+        let saved = tokio::task::spawn_blocking(move || {
+            storage.save(&state)?;
+            Ok::<_, std::io::Error>(storage.journal(&state))
+        });
+        let (result, problem) = match saved.await {
+            Ok(Ok(Ok(journalled))) => {
+                let mut books = self.books();
+                books.state.journalled = journalled.max(books.state.journalled);
+                (Ok(()), None)
+            }
+            Ok(Ok(Err(error))) => (Ok(()), Some(format!("the journal can't be written: {error}"))),
+            Ok(Err(error)) => failed(&error),
+            Err(error) => failed(&error),
         };
-        self.books().storage_problem = result.clone().err();
+        self.books().storage_problem = problem;
         result
     }
 
@@ -180,10 +189,14 @@ impl Host {
         Lowered { from, to: books.weight }
     }
 
-    /// A promotion that failed brought back an exposure, but its traffic was taken back meanwhile: its rollout is told.
+    /// A promotion that was not made brought back an exposure, but its traffic was taken back meanwhile: its rollout is told.
     pub(super) fn note_lost_exposure(&self, books: &mut Books) {
-        let lost = books.state.exposure.clone().filter(|_| books.weight == Weight::ZERO);
-        if let Some(exposure) = lost {
+        let weight = books.weight;
+        let Some(exposure) = &mut books.state.exposure else { return };
+        if weight > Weight::ZERO {
+            exposure.weight = exposure.weight.min(weight);
+        } else {
+            let exposure = exposure.clone();
             self.take_back(
                 books,
                 &exposure.rollout,
@@ -317,6 +330,11 @@ impl Host {
     }
 }
 
+fn failed(error: &dyn std::fmt::Display) -> (Result<(), String>, Option<String>) {
+    let problem = format!("the state can't be written: {error}");
+    (Err(problem.clone()), Some(problem))
+}
+
 impl Books {
     /// The revision that is routed in this role.
     fn in_force(&self, role: Role) -> Option<&RevisionId> {
@@ -392,6 +410,7 @@ impl Books {
                 id: id.clone(),
                 role: record.role,
                 log: revision.log_path(),
+                missing: revision.missing().to_vec(),
                 instances: revision.status(),
             })
         };

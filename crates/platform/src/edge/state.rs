@@ -2,14 +2,16 @@
 //!
 //! `state.json` is replaced as a whole (temporary file, fsync, rename, fsync of the folder) before a command is acknowledged.
 //! `effects.jsonl` gets one line for each effect that really took place; its last lines are part of the state too, so that a
-//! death between the two files loses none. Invariant: the file on disk is always a whole state, the old one or the new one.
+//! death between the two files loses none. Once the state was renamed, what it says is so: a journal that can't be written
+//! is reported and completed later. Invariant: the file on disk is always a whole state, the old one or the new one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::effect::{Command, Outcome, RevisionSpec};
+use delivery::Digest;
+use delivery::effect::{Command, Effect, Outcome, RevisionSpec};
 use delivery::strategy::{OnExpiry, Sticky};
 use delivery::traffic::Weight;
 use delivery::{RevisionId, RolloutId, Timestamp};
@@ -25,7 +27,11 @@ const ROLLOUTS_MAX: usize = 64;
 /// A state is a few kilobytes; beyond this it is not ours.
 const STATE_BYTES_MAX: u64 = 16 << 20;
 /// Journal lines that the state repeats.
-const UNWRITTEN_MAX: usize = 64;
+const REPEATED_MAX: usize = 64;
+/// Journal lines that wait for a journal that can't be written; the oldest go first.
+const UNWRITTEN_MAX: usize = 10_000;
+/// The journal becomes its own older half (`.1`) beyond this.
+const JOURNAL_BYTES_MAX: u64 = 4 << 20;
 
 /// The durable state, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,11 +52,35 @@ pub(super) struct State {
     /// The raised weight that was taken back without a command.
     pub(super) expired: Option<ExpiredStatus>,
     /// Outcomes by rollout, oldest rollout first.
-    applied: Vec<(RolloutId, BTreeMap<u32, Outcome>)>,
+    applied: Vec<(RolloutId, BTreeMap<u32, Answer>)>,
     /// Number of the last journal entry.
     pub(super) entries: u64,
     /// The last journal entries, in case the journal lacks them.
     pub(super) recent: Vec<Entry>,
+    /// Number of the last entry that is known to be in the journal.
+    #[serde(skip)]
+    pub(super) journalled: u64,
+}
+
+/// What a command was answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// Of the effect that was asked for.
+    effect: Digest,
+    pub(super) outcome: Outcome,
+}
+
+impl Answer {
+    /// Whether it answers this effect.
+    pub(super) fn is_to(&self, effect: &Effect) -> bool {
+        self.effect == digest_of(effect)
+    }
+}
+
+/// An effect as it came: its JSON has one form.
+fn digest_of(effect: &Effect) -> Digest {
+    // Plain data always has a JSON form.
+    Digest::of(&serde_json::to_vec(effect).unwrap_or_default())
 }
 
 /// One revision that should run.
@@ -91,7 +121,7 @@ pub(super) struct Entry {
     pub(super) revision: Option<RevisionId>,
     /// The canary's share after it, in hundredths of a percent.
     pub(super) weight: Weight,
-    /// `applied` or `refused` for a start; `applied` otherwise.
+    /// `applied` or `refused` for a start or a promotion; `applied` otherwise.
     pub(super) outcome: String,
 }
 
@@ -111,16 +141,18 @@ impl State {
             applied: Vec::new(),
             entries: 0,
             recent: Vec::new(),
+            journalled: 0,
         })
     }
 
-    /// The outcome that was recorded for the command.
-    pub(super) fn outcome(&self, rollout: &RolloutId, sequence: u32) -> Option<&Outcome> {
+    /// What was answered to the command with these numbers.
+    pub(super) fn answer(&self, rollout: &RolloutId, sequence: u32) -> Option<&Answer> {
         self.applied.iter().find(|(id, _)| id == rollout)?.1.get(&sequence)
     }
 
     /// Records a command's outcome.
-    pub(super) fn record(&mut self, rollout: &RolloutId, sequence: u32, outcome: Outcome) {
+    pub(super) fn record(&mut self, command: &Command, outcome: Outcome) {
+        let rollout = &command.rollout;
         if !self.applied.iter().any(|(id, _)| id == rollout) {
             if self.applied.len() == ROLLOUTS_MAX {
                 self.applied.remove(0);
@@ -128,32 +160,35 @@ impl State {
             self.applied.push((rollout.clone(), BTreeMap::new()));
         }
         if let Some((_, outcomes)) = self.applied.iter_mut().find(|(id, _)| id == rollout) {
-            outcomes.insert(sequence, outcome);
+            let answer = Answer { effect: digest_of(&command.effect), outcome };
+            outcomes.insert(command.sequence, answer);
         }
     }
 
     /// Takes an outcome back that could not be made durable.
-    pub(super) fn unrecord(&mut self, rollout: &RolloutId, sequence: u32) {
-        if let Some((_, outcomes)) = self.applied.iter_mut().find(|(id, _)| id == rollout) {
-            outcomes.remove(&sequence);
+    pub(super) fn unrecord(&mut self, command: &Command) {
+        if let Some((_, outcomes)) = self.applied.iter_mut().find(|(id, _)| *id == command.rollout) {
+            outcomes.remove(&command.sequence);
         }
     }
 
     /// Notes something that happened, to be journalled at the next save.
-    pub(super) fn note(&mut self, mut entry: Entry) -> u64 {
+    pub(super) fn note(&mut self, mut entry: Entry) {
         self.entries += 1;
         entry.number = self.entries;
         self.recent.push(entry);
-        if self.recent.len() > UNWRITTEN_MAX {
+        let written = self.recent.first().is_some_and(|first| first.number <= self.journalled);
+        if self.recent.len() > if written { REPEATED_MAX } else { UNWRITTEN_MAX } {
             self.recent.remove(0);
         }
-        self.entries
     }
 
     /// Takes back the entry of a command that could not be made durable, if nothing was noted after it.
     pub(super) fn unnote(&mut self, command: &Command) {
         let own = |entry: &Entry| {
-            entry.rollout.as_ref() == Some(&command.rollout) && entry.sequence == Some(command.sequence)
+            entry.number > self.journalled
+                && entry.rollout.as_ref() == Some(&command.rollout)
+                && entry.sequence == Some(command.sequence)
         };
         if self.recent.last().is_some_and(own) {
             self.recent.pop();
@@ -181,7 +216,7 @@ impl Storage {
     pub(super) fn open(config: &EdgeConfig) -> Result<(Self, State), Error> {
         let path = config.state_directory.join("state.json");
         let journal_path = config.state_directory.join("effects.jsonl");
-        let state = match std::fs::metadata(&path) {
+        let mut state = match std::fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 State::new().map_err(Error::file("create", &path))?
             }
@@ -192,29 +227,39 @@ impl Storage {
             Ok(_) => read(&path)?,
         };
         let journalled = last_number(&journal_path).map_err(Error::file("read", &journal_path))?;
+        state.journalled = journalled;
         Ok((Self { path, journal_path, journalled }, state))
     }
 
-    /// Makes the state durable, then the journal entries that it notes. Blocks.
+    /// Makes the state durable. Blocks.
     pub(super) fn save(&mut self, state: &State) -> io::Result<()> {
         let text = serde_json::to_vec(state).map_err(io::Error::other)?;
-        write_atomically(&self.path, &text)?;
+        write_atomically(&self.path, &text)
+    }
+
+    /// Writes the entries of a durable state that the journal lacks; gives the number of the last one that it has. Blocks.
+    pub(super) fn journal(&mut self, state: &State) -> io::Result<u64> {
         let news: Vec<&Entry> = state.recent.iter().filter(|e| e.number > self.journalled).collect();
-        let Some(last) = news.last() else { return Ok(()) };
+        let Some(last) = news.last() else { return Ok(self.journalled) };
         let mut lines = Vec::new();
         for entry in &news {
             serde_json::to_writer(&mut lines, entry).map_err(io::Error::other)?;
             lines.push(b'\n');
         }
         let mut journal = File::options().create(true).append(true).open(&self.journal_path)?;
-        let before = journal.metadata()?.len();
+        let mut before = journal.metadata()?.len();
+        if before > JOURNAL_BYTES_MAX {
+            std::fs::rename(&self.journal_path, older(&self.journal_path))?;
+            journal = File::options().create(true).append(true).open(&self.journal_path)?;
+            before = 0;
+        }
         if let Err(error) = journal.write_all(&lines).and_then(|()| journal.sync_data()) {
             // A half line would be repeated whole by the next save.
             let _ = journal.set_len(before);
             return Err(error);
         }
         self.journalled = last.number;
-        Ok(())
+        Ok(self.journalled)
     }
 }
 
@@ -234,11 +279,23 @@ fn read(path: &Utf8Path) -> Result<State, Error> {
     }
 }
 
-/// The number of the journal's last whole line; a torn line after it (power loss) is cut off.
+fn older(journal: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{journal}.1"))
+}
+
+/// The number of the journal's last entry; its older half has it when the younger was only just begun.
 fn last_number(path: &Utf8Path) -> io::Result<u64> {
+    match last_of(path)? {
+        Some(number) => Ok(number),
+        None => Ok(last_of(&older(path))?.unwrap_or(0)),
+    }
+}
+
+/// The number in the file's last line that can be read; a torn line after it (power loss) is cut off.
+fn last_of(path: &Utf8Path) -> io::Result<Option<u64>> {
     const TAIL_BYTES: u64 = 64 << 10;
     let mut file = match File::options().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     let length = file.metadata()?.len();
@@ -250,8 +307,8 @@ fn last_number(path: &Utf8Path) -> io::Result<u64> {
     if whole < tail.len() {
         file.set_len(from + whole as u64)?;
     }
-    let last = tail[..whole].split(|b| *b == b'\n').rev().find(|line| !line.is_empty());
-    Ok(last.and_then(|line| serde_json::from_slice::<Entry>(line).ok()).map_or(0, |entry| entry.number))
+    let mut lines = tail[..whole].rsplit(|b| *b == b'\n');
+    Ok(lines.find_map(|line| serde_json::from_slice::<Entry>(line).ok()).map(|entry| entry.number))
 }
 
 /// Replaces a file as a whole and durably.
@@ -306,6 +363,7 @@ mod tests {
         let (mut storage, mut state) = Storage::open(&config).unwrap();
         state.note(entry());
         storage.save(&state).unwrap();
+        state.journalled = storage.journal(&state).unwrap();
         // Dies after the state, before the journal; a torn line is there as well.
         state.note(entry());
         write_atomically(&storage.path, &serde_json::to_vec(&state).unwrap()).unwrap();
@@ -313,12 +371,50 @@ mod tests {
         journal.write_all(b"{\"number\":").unwrap();
         let (mut storage, again) = Storage::open(&config).unwrap();
         assert_eq!(again, state);
-        storage.save(&again).unwrap();
-        storage.save(&again).unwrap();
+        storage.journal(&again).unwrap();
+        storage.journal(&again).unwrap();
         let lines = std::fs::read_to_string(&storage.journal_path).unwrap();
         let numbers: Vec<u64> =
             lines.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap().number).collect();
         assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    fn a_journal_that_can_not_be_written_is_completed_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&folder);
+        let (mut storage, mut state) = Storage::open(&config).unwrap();
+        std::fs::create_dir(&storage.journal_path).unwrap();
+        for _ in 0..2 * REPEATED_MAX {
+            state.note(entry());
+            storage.save(&state).unwrap();
+            storage.journal(&state).unwrap_err();
+        }
+        std::fs::remove_dir(&storage.journal_path).unwrap();
+        assert_eq!(storage.journal(&state).unwrap(), 2 * REPEATED_MAX as u64);
+        let lines = std::fs::read_to_string(&storage.journal_path).unwrap();
+        assert_eq!(lines.lines().count(), 2 * REPEATED_MAX);
+        // A line that can't be read does not make the last number 0, which would repeat everything.
+        std::fs::write(&storage.journal_path, format!("{lines}{{}}\n")).unwrap();
+        assert_eq!(Storage::open(&config).unwrap().1.journalled, 2 * REPEATED_MAX as u64);
+    }
+
+    #[test]
+    fn a_full_journal_becomes_the_older_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&folder);
+        let (mut storage, mut state) = Storage::open(&config).unwrap();
+        state.note(entry());
+        storage.journal(&state).unwrap();
+        let line = std::fs::read(&storage.journal_path).unwrap();
+        let copies = JOURNAL_BYTES_MAX as usize / line.len() + 1;
+        std::fs::write(&storage.journal_path, line.repeat(copies)).unwrap();
+        state.note(entry());
+        storage.journal(&state).unwrap();
+        let lines = std::fs::read_to_string(&storage.journal_path).unwrap();
+        assert_eq!(lines.lines().count(), 1);
+        std::fs::remove_file(&storage.journal_path).unwrap();
+        assert_eq!(last_number(&storage.journal_path).unwrap(), 1);
     }
 
     #[test]
@@ -337,12 +433,15 @@ mod tests {
         let mut state = State::new().unwrap();
         let rollouts: Vec<RolloutId> =
             (0..=ROLLOUTS_MAX).map(|n| RolloutId::new(format!("ro-{n:08}")).unwrap()).collect();
+        let effect = |n: u32| Effect::Promote { revision: RevisionId::new(format!("rev-{n:08}")).unwrap() };
         for rollout in &rollouts {
-            state.record(rollout, 1, Outcome::Applied { detail: "x".into() });
+            let command = Command { rollout: rollout.clone(), sequence: 1, epoch: 1, effect: effect(1) };
+            state.record(&command, Outcome::Applied { detail: "x".into() });
         }
         assert_eq!(state.applied.len(), ROLLOUTS_MAX);
-        assert_eq!(state.outcome(&rollouts[0], 1), None);
-        assert!(state.outcome(&rollouts[ROLLOUTS_MAX], 1).is_some());
-        assert_eq!(state.outcome(&rollouts[ROLLOUTS_MAX], 2), None);
+        assert_eq!(state.answer(&rollouts[0], 1), None);
+        let answer = state.answer(&rollouts[ROLLOUTS_MAX], 1).unwrap();
+        assert!(answer.is_to(&effect(1)) && !answer.is_to(&effect(2)));
+        assert_eq!(state.answer(&rollouts[ROLLOUTS_MAX], 2), None);
     }
 }

@@ -64,7 +64,7 @@ impl Desk<'_> {
                 Err(refusal) => return refusal,
             }
         };
-        books.state.record(&command.rollout, command.sequence, done.clone());
+        books.state.record(command, done.clone());
         let entry = self.host.command_entry(command, "set-weight", wanted.weight, "applied");
         books.state.note(entry);
         change
@@ -81,7 +81,7 @@ impl Desk<'_> {
         let mut books = self.host.books();
         let still_wanted = books.state.exposure.as_ref() == Some(wanted);
         if let Err(problem) = saved {
-            books.state.unrecord(&command.rollout, command.sequence);
+            books.state.unrecord(command);
             books.state.unnote(command);
             if still_wanted {
                 books.state.exposure = before;
@@ -101,7 +101,10 @@ impl Desk<'_> {
             Err(reason) => self.refuse(command, reason).await,
             Ok(before) => {
                 let saved = self.host.save().await;
-                self.finish_promotion(command, before, saved).map(|()| done)
+                if self.finish_promotion(command, before, saved)? {
+                    return Ok(done);
+                }
+                self.refuse(command, "its traffic was taken back at the same moment".into()).await
             }
         }
     }
@@ -123,6 +126,7 @@ impl Desk<'_> {
         let before = Before {
             roles: books.state.revisions.iter().map(role).collect(),
             exposure: books.state.exposure.take(),
+            weight: books.weight,
         };
         books.freeze_roles();
         for (other, record) in &mut books.state.revisions {
@@ -132,38 +136,46 @@ impl Desk<'_> {
                 Role::Canary | Role::Retiring => {}
             }
         }
-        books.state.record(&command.rollout, command.sequence, done.clone());
+        books.state.record(command, done.clone());
         let entry = self.host.command_entry(command, "promote", Weight::ZERO, "applied");
         books.state.note(entry);
         Ok(before)
     }
 
-    /// Puts a promotion in force that is on disk, or takes it back whole.
+    /// Puts a promotion in force that is on disk, or takes it back whole; `false` when the kill switch or the timer was faster
+    /// than the disk.
     fn finish_promotion(
         &self,
         command: &Command,
         before: Before,
         saved: Result<(), String>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let mut books = self.host.books();
         books.thaw_roles();
-        if let Err(problem) = saved {
-            books.state.unrecord(&command.rollout, command.sequence);
-            books.state.unnote(command);
-            for (id, role) in before.roles {
-                if let Some(record) = books.state.revisions.get_mut(&id) {
-                    record.role = role;
-                }
-            }
-            books.state.exposure = before.exposure;
-            self.host.note_lost_exposure(&mut books);
+        let lowered = books.weight < before.weight;
+        if saved.is_ok() && !lowered {
+            books.grants.settle(&command.rollout);
+            books.weight = Weight::ZERO;
             self.host.route(&books);
-            return Err(problem);
+            return Ok(true);
         }
-        books.grants.settle(&command.rollout);
-        books.weight = Weight::ZERO;
+        books.state.unrecord(command);
+        if saved.is_ok() {
+            // Its entry may be in the journal already: another one says what became of it.
+            let entry = self.host.command_entry(command, "promote", books.weight, "refused");
+            books.state.note(entry);
+        } else {
+            books.state.unnote(command);
+        }
+        for (id, role) in before.roles {
+            if let Some(record) = books.state.revisions.get_mut(&id) {
+                record.role = role;
+            }
+        }
+        books.state.exposure = before.exposure;
+        self.host.note_lost_exposure(&mut books);
         self.host.route(&books);
-        Ok(())
+        saved.map(|()| false)
     }
 }
 
@@ -171,6 +183,7 @@ impl Desk<'_> {
 struct Before {
     roles: Vec<(RevisionId, Role)>,
     exposure: Option<Exposure>,
+    weight: Weight,
 }
 
 fn lower_to(host: &Host, books: &mut Books, wanted: &Exposure) {

@@ -123,6 +123,9 @@ pub struct RevisionStatus {
     pub role: Role,
     /// Its log; the older half is beside it with `.1` appended.
     pub log: Utf8PathBuf,
+    /// Variables of `pass` that it was started without, because they were set nowhere.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// Its instances in order.
     pub instances: Vec<InstanceStatus>,
 }

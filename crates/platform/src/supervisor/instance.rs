@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use delivery::code::Code;
 use delivery::text;
 use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
@@ -106,6 +107,9 @@ impl Life {
             return End::Stopped;
         }
         self.generation += 1;
+        if let Err(why) = self.verify().await {
+            return End::Failed { why, healthy: false };
+        }
         let port = match process::free_port() {
             Ok(port) => port,
             Err(error) => return End::Failed { why: format!("got no port: {error}"), healthy: false },
@@ -132,6 +136,31 @@ impl Life {
         stop::all(&mut child, pid, &marker, grace, &self.recipe.around.children).await;
         output.finish().await;
         end
+    }
+
+    /// Whether the files are what was signed: they may have been edited since the last start. Read anew each time, which costs
+    /// about a second for a gigabyte, while a restart waits for longer than that.
+    async fn verify(&self) -> Result<(), String> {
+        let Some(digest_of) = self.recipe.around.digest_of.clone() else { return Ok(()) };
+        let spec = &self.recipe.spec;
+        let folder = spec.directory.clone();
+        if !folder.is_dir() {
+            return Err(format!("can't start: the folder {folder} does not exist"));
+        }
+        let (code, told) = (Code::ArtifactChanged, &spec.directory);
+        match tokio::task::spawn_blocking(move || digest_of(&folder)).await {
+            Ok(Ok(digest)) if digest == spec.digest => Ok(()),
+            Ok(Ok(digest)) => {
+                let (found, wanted) = (digest.short(), spec.digest.short());
+                Err(format!("can't start: the artifact in {told} has digest {found}, not {wanted} ({code})"))
+            }
+            Ok(Err(reason)) => {
+                Err(format!("can't start: the artifact in {told} can't be checked: {reason} ({code})"))
+            }
+            Err(error) => {
+                Err(format!("can't start: the artifact in {told} can't be checked: {error} ({code})"))
+            }
+        }
     }
 
     /// Watches a started process until it ends, is given up, or must stop.
@@ -193,7 +222,7 @@ impl Life {
             .args(rest)
             .current_dir(&spec.directory)
             .env_clear()
-            .envs(&self.recipe.variables)
+            .envs(&self.recipe.variables.values)
             .env("PORT", port.to_string())
             .env(MARKER, marker)
             .stdin(Stdio::null())

@@ -63,7 +63,7 @@ async fn a_command_is_applied_once_and_its_first_answer_repeated() {
     let pids = bed.processes();
     let again = edge.apply(&start(2, 1, bed.spec(2, "good"))).await.unwrap();
     assert!(matches!(again, Outcome::Applied { .. }));
-    // The identity counts, not the content: a lower number that comes late changes nothing.
+    // A lower number that comes late changes nothing.
     applied(&edge, weight(2, 3, percent(10.0), 60_000, OnExpiry::Rollback)).await;
     applied(&edge, weight(2, 2, percent(50.0), 60_000, OnExpiry::Rollback)).await;
     assert_eq!(edge.status().await.unwrap().weight, percent(10.0));

@@ -204,19 +204,6 @@ async fn after_a_killed_edge_stable_serves_again_and_the_canary_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_must_hold_is_back_after_a_killed_edge() {
-    let bed = Bed::new();
-    let edge = bed.with_canary(60_000, OnExpiry::Hold).await;
-    kill(edge.status().await.unwrap().pid);
-    let edge = bed.edge().await;
-    let status = edge.status().await.unwrap();
-    assert_eq!((status.weight, status.restoring), (percent(50.0), false));
-    let seen = versions(&status.listen, 60).await;
-    assert_eq!(seen.keys().collect::<Vec<_>>(), ["v1", "v2"]);
-    assert!(matches!(edge.renew(&rollout(2), 2).await.unwrap(), Renewal::Held { .. }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_killed_again_and_again_keeps_its_promises() {
     let bed = Bed::new();
     let mut edge = bed.with_stable().await;

@@ -42,12 +42,12 @@ fn edge() {
     let config = serde_json::from_slice(&text).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
     // Stands for the artifact's digest: that of one file in it.
-    let digest_of = |folder: &camino::Utf8Path| {
+    let digest_of = std::sync::Arc::new(|folder: &camino::Utf8Path| {
         let content = std::fs::read(folder.join("content")).map_err(|error| error.to_string())?;
         Ok(delivery::Digest::of(&content))
-    };
+    });
     let environment = |name: &str| std::env::var(name).ok();
-    let result = runtime.block_on(platform::edge::run_verified(config, &environment, &digest_of));
+    let result = runtime.block_on(platform::edge::run_verified(config, &environment, digest_of));
     if let Err(error) = result {
         eprintln!("{}", error.problem());
         leave(5);

@@ -1,5 +1,7 @@
 //! `trimtab edge`: the process that serves one service in one environment. Started by others, never by people.
 
+use std::sync::Arc;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::Problem;
 use delivery::code::Code;
@@ -27,8 +29,9 @@ pub(crate) async fn run(args: &Args) -> super::Result {
             ]
         })?;
     // Whatever was checked by who sent the command, nothing is started whose files are not what was signed.
-    let digest_of = |folder: &Utf8Path| store::artifact::check(folder).map_err(|error| error.to_string());
-    platform::edge::run_verified(config, &environment::variable, &digest_of)
+    let digest_of =
+        Arc::new(|folder: &Utf8Path| store::artifact::check(folder).map_err(|error| error.to_string()));
+    platform::edge::run_verified(config, &environment::variable, digest_of)
         .await
         .map_err(|error| vec![error.problem()])?;
     Ok(Exit::Success)
