@@ -57,8 +57,8 @@ pub struct EdgeConfig {
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// A short path for an edge's control socket, in a folder that only this user may enter: unix socket paths are limited to
-/// [`SOCKET_PATH_BYTES_MAX`] bytes, which state directories easily exceed. `runtime_root` is `$XDG_RUNTIME_DIR` or the
-/// temporary directory; when it is itself too long, `/tmp` takes its place. The folder is made by the daemon.
+/// [`SOCKET_PATH_BYTES_MAX`] bytes, which state directories easily exceed. `runtime_root` is a temporary
+/// directory; when it is itself too long, `/tmp` takes its place. The folder is made by the daemon.
 pub fn socket_path(
     runtime_root: &Utf8Path,
     state_directory: &Utf8Path,

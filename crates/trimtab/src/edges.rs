@@ -1,16 +1,29 @@
 //! Finds and makes the edge processes of a project, and the worlds that drivers act on.
 
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use delivery::code::Code;
 use delivery::effect::{Effect, RevisionSpec};
 use delivery::environment::Environment;
 use delivery::layout::Layout;
-use delivery::{EnvironmentName, ServiceName};
-use platform::edge::EdgeConfig;
+use delivery::{EnvironmentName, Problem, RevisionId, ServiceName, text};
+use futures_util::future::join_all;
+use platform::edge::{Edge, EdgeConfig, InstanceState, InstanceStatus, RevisionStatus, Role, Status};
+use rollout::state::State;
 use rollout::world::Host;
 use store::Blobs;
 use store::artifact::{self, ArtifactError};
 
 use crate::environment;
+use crate::output::Output;
 use crate::project::Project;
+
+/// Sockets lie in a private folder below this one, because a socket's path is short. It does not depend on the caller's
+/// environment: who takes a release back may have another one (ssh, cron) than who shipped it.
+pub(crate) const SOCKETS: &str = "/tmp";
+/// The pause between two looks at a service that is coming up.
+const POLL: Duration = Duration::from_millis(50);
 
 /// The configuration of one service's edge in one environment. The first service listens on the environment's address, the
 /// second one port above it, and so on; port 0 takes a free one for each.
@@ -33,15 +46,25 @@ fn named(
     listen: String,
 ) -> EdgeConfig {
     let state_directory = project.layout.edge(service, environment);
-    let runtime = environment::runtime_directory();
+    let socket = recorded_socket(&state_directory).unwrap_or_else(|| {
+        platform::edge::socket_path(Utf8Path::new(SOCKETS), &state_directory, service, environment)
+    });
     EdgeConfig {
-        control_socket: platform::edge::socket_path(&runtime, &state_directory, service, environment),
+        control_socket: socket,
         log_directory: project.layout.edge_logs(service, environment),
         service: service.clone(),
         environment: environment.clone(),
         listen,
         state_directory,
     }
+}
+
+/// The socket that the edge was started with, as it is written beside its state: another user (su) would compute another. A
+/// copy of a project must not reach the original's edges, so it counts only for the folder that it names.
+fn recorded_socket(state_directory: &Utf8Path) -> Option<Utf8PathBuf> {
+    let text = std::fs::read(state_directory.join("edge.json")).ok()?;
+    let config: EdgeConfig = serde_json::from_slice(&text).ok()?;
+    (config.state_directory == state_directory).then_some(config.control_socket)
 }
 
 /// Every (service, environment) of the manifest with its edge's configuration.
@@ -59,17 +82,149 @@ pub(crate) fn all(project: &Project) -> Vec<EdgeConfig> {
 /// The world of one service in one environment. Before anything is started there, the artifact is hashed again and its
 /// provenance verified.
 pub(crate) fn host(project: &Project, service: &ServiceName, environment: &Environment) -> Host {
-    let program = vec![environment::program(), "edge".into()];
     let verifier = Verifier { layout: project.layout.clone() };
     let passed =
         project.manifest.services.iter().filter(|other| other.name == *service).flat_map(|other| &other.pass);
     let variables = passed.filter_map(|name| Some((name.clone(), environment::variable(name)?))).collect();
     Host::new(
         config(project, service, environment),
-        program,
+        program(),
         variables,
         Box::new(move |effect| verifier.check(effect)),
     )
+}
+
+/// How a release that should serve does: the record knows that it should, the edge whether it does.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Where its edge listens; `None` when it does not answer.
+    pub(crate) address: Option<String>,
+    /// Instances that take requests.
+    pub(crate) ready: usize,
+    /// Instances that there should be.
+    pub(crate) instances: usize,
+    /// What is wrong and what to do about it; `None` when all instances are ready.
+    pub(crate) trouble: Option<(String, String)>,
+}
+
+/// Asks the edge how its stable release does.
+pub(crate) async fn health(config: &EdgeConfig) -> Health {
+    let status = match Edge::connect(config).await {
+        Ok(edge) => edge.status().await,
+        Err(error) => Err(error),
+    };
+    let status = match status {
+        Ok(status) => status,
+        Err(platform::edge::Error::NotRunning { .. }) => {
+            let what = "nothing answers, because its edge does not run".into();
+            let action = "run: trimtab server, which starts what should serve".into();
+            return Health { trouble: Some((what, action)), ..Health::default() };
+        }
+        Err(error) => {
+            let log = config.log_directory.join("edge.log");
+            let action = format!("see {log}; end the edge's process, then run: trimtab server");
+            return Health { trouble: Some((error.to_string(), action)), ..Health::default() };
+        }
+    };
+    let stable = status.revision(Role::Stable);
+    let (ready, instances) = stable.map_or((0, 0), |stable| (ready(stable), stable.instances.len()));
+    let place = (&config.service, &config.environment);
+    let trouble = if stable.is_some() && ready == instances { None } else { Some(shortage(stable, place)) };
+    Health { address: Some(status.listen), ready, instances, trouble }
+}
+
+fn ready(revision: &RevisionStatus) -> usize {
+    revision.instances.iter().filter(|instance| instance.state == InstanceState::Ready).count()
+}
+
+/// Why fewer instances than there should be are ready, and what to do.
+fn shortage(
+    stable: Option<&RevisionStatus>,
+    (service, environment): (&ServiceName, &EnvironmentName),
+) -> (String, String) {
+    let back = format!(
+        "to put back what served before, run: trimtab rollback --environment {environment} --service {service}"
+    );
+    let Some(stable) = stable else { return ("its edge runs, but without the release".into(), back) };
+    let last = |instance: &InstanceStatus| instance.last_end.clone();
+    let ended = stable.instances.iter().filter(|one| one.state != InstanceState::Ready).find_map(last);
+    let ended = ended.map_or(String::new(), |end| format!("; the last to end: {end}"));
+    let of = text::count(stable.instances.len() as u64, "instance");
+    (format!("{} of {of} ready{ended}", ready(stable)), format!("see {}; {back}", stable.log))
+}
+
+/// Sees to it that what serves by the record does so: starts its edge, which brings back what ran, and waits until an
+/// instance is ready.
+pub(crate) async fn bring_back(
+    project: &Project,
+    service: &ServiceName,
+    environment: &Environment,
+    stable: &RevisionId,
+) -> Result<(), Vec<Problem>> {
+    let config = config(project, service, environment);
+    let refuse = |error: platform::edge::Error| vec![error.problem()];
+    let edge = Edge::ensure(&config, &program()).await.map_err(refuse)?;
+    let own = |status: &Status| status.revision(Role::Stable).filter(|own| own.id == *stable).cloned();
+    loop {
+        let status = edge.status().await.map_err(refuse)?;
+        let found = own(&status);
+        if found.as_ref().is_some_and(|stable| ready(stable) > 0) {
+            return Ok(());
+        }
+        // An edge gives what it restores the time that the manifest gives it.
+        if !status.restoring {
+            let (what, action) = shortage(found.as_ref(), (service, &environment.name));
+            let message = format!("{service} should serve {}: {what}", environment.name);
+            return Err(vec![Problem::new(Code::PlatformUnavailable, message).hint(action)]);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Looks after the edges of everything that serves, for as long as somebody calls it.
+#[derive(Debug, Default)]
+pub(crate) struct Care {
+    begun: bool,
+    /// What could not be started at the last look, so that it is told once.
+    told: Vec<String>,
+}
+
+impl Care {
+    /// Starts edges that are gone; each brings back what it served. The first look starts all, the later ones those that
+    /// died: an edge that was told to stop (`trimtab down`) took its socket with it.
+    pub(crate) async fn look(&mut self, project: &Project, state: &State, output: Output) {
+        let every = !std::mem::replace(&mut self.begun, true);
+        let meant = |config: &EdgeConfig| {
+            let slot = state.slot(&config.service, &config.environment);
+            slot.is_some_and(|slot| slot.stable.is_some()) && (every || config.control_socket.exists())
+        };
+        let configs: Vec<EdgeConfig> = all(project).into_iter().filter(meant).collect();
+        let starts = join_all(configs.iter().map(|config| start(config, output))).await;
+        let problems: Vec<Problem> = starts.into_iter().flatten().collect();
+        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        if words != self.told {
+            output.problems(&problems);
+        }
+        self.told = words;
+    }
+}
+
+/// Starts the edge unless it runs.
+async fn start(config: &EdgeConfig, output: Output) -> Option<Problem> {
+    if !matches!(Edge::connect(config).await, Err(platform::edge::Error::NotRunning { .. })) {
+        return None;
+    }
+    match Edge::ensure(config, &program()).await {
+        Ok(_) => {
+            output.talk(format!("started the edge of {} in {}", config.service, config.environment));
+            None
+        }
+        Err(error) => Some(error.problem()),
+    }
+}
+
+fn program() -> Vec<String> {
+    vec![environment::program(), "edge".into()]
 }
 
 /// Puts what was signed where it is to run, and refuses anything else.

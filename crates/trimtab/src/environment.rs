@@ -8,18 +8,6 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Where sockets go: `XDG_RUNTIME_DIR`, or a private folder in the temporary directory. Short, because a socket's path is
-/// at most 107 bytes.
-pub(crate) fn runtime_directory() -> Utf8PathBuf {
-    if let Some(directory) = variable("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
-        return Utf8PathBuf::from(directory).join("trimtab");
-    }
-    let temporary = variable("TMPDIR")
-        .filter(|path| !path.is_empty() && path.len() < 40)
-        .unwrap_or_else(|| "/tmp".into());
-    Utf8PathBuf::from(temporary).join(format!("trimtab-{}", rustix::process::getuid().as_raw()))
-}
-
 /// How to start this very program again.
 pub(crate) fn program() -> String {
     std::env::current_exe()

@@ -112,7 +112,12 @@ impl Controller<'_> {
         self.finish_active(&service, environment).await?;
         let state = self.follower.state();
         let slot = state.slot(&service, &environment.name);
-        if slot.is_some_and(|slot| slot.current.as_ref() == Some(&release.id)) {
+        let there = slot.filter(|slot| slot.current.as_ref() == Some(&release.id));
+        if let Some(stable) = there.and_then(|slot| slot.stable.clone()) {
+            edges::bring_back(self.project, &service, environment, &stable).await?;
+            let version = &release.version;
+            self.output
+                .talk(format!("              {service} {version} serves {} already", environment.name));
             return Ok(Arrival::Already);
         }
         if !again {
@@ -150,6 +155,9 @@ impl Controller<'_> {
             return Err(vec![Problem::new(Code::NothingToRollBack, message)]);
         };
         self.verify(&good)?;
+        // As in `promote`: what can't be carried out is not recorded.
+        let mut world = edges::host(self.project, &service, environment);
+        world.edge().await.map_err(|error| vec![error.problem()])?;
         let mut direct = environment.clone();
         direct.strategy.steps = vec![delivery::strategy::Step {
             weight: delivery::traffic::Weight::FULL,

@@ -1,10 +1,13 @@
 //! `trimtab doctor`: what on this machine or in this project would get in the way.
 
+use std::collections::BTreeSet;
+
 use camino::Utf8Path;
 use delivery::clock::{Clock as _, SteadyClock};
 use delivery::code::Code;
 use delivery::exit::Exit;
-use delivery::{Problem, text};
+use delivery::{EnvironmentName, Problem, ServiceName, text};
+use platform::edge::EdgeConfig;
 use repo::Repository;
 use serde::Serialize;
 use store::{Access, Ledger};
@@ -49,15 +52,15 @@ fn bad(name: &'static str, problem: &Problem) -> Check {
     Check { name, ok: false, detail: problem.to_string(), fix: problem.hint.clone() }
 }
 
-pub(crate) fn run(_args: &Args, global: &Global, output: Output) -> super::Result {
+pub(crate) async fn run(_args: &Args, global: &Global, output: Output) -> super::Result {
     let folder = project::directory(global)?;
     let mut checks = repository(&folder);
     match Project::at(folder.clone()) {
-        Ok(project) => checks.extend(project_checks(&project)),
+        Ok(project) => checks.extend(project_checks(&project).await),
         Err(problems) => checks.extend(problems.iter().map(|problem| bad("manifest", problem))),
     }
     checks.push(space(&folder));
-    checks.push(runtime());
+    checks.push(sockets());
     let healthy = checks.iter().all(|check| check.ok);
     for check in &checks {
         let mark = if check.ok { "ok  " } else { "MEND" };
@@ -85,7 +88,7 @@ fn repository(folder: &Utf8Path) -> Vec<Check> {
     vec![first, second]
 }
 
-fn project_checks(project: &Project) -> Vec<Check> {
+async fn project_checks(project: &Project) -> Vec<Check> {
     let manifest = &project.manifest;
     let mut checks = vec![good(
         "manifest",
@@ -97,8 +100,12 @@ fn project_checks(project: &Project) -> Vec<Check> {
         ),
     )];
     checks.extend(programs(project));
-    checks.extend(ledger(project));
-    checks.extend(edges::all(project).iter().map(edge));
+    let (records, serving) = ledger(project);
+    checks.extend(records);
+    for config in edges::all(project) {
+        let serves = serving.contains(&(config.service.clone(), config.environment.clone()));
+        checks.push(edge(&config, serves).await);
+    }
     checks
 }
 
@@ -135,14 +142,15 @@ fn on_path(program: &str) -> bool {
     path.split(':').any(|folder| Utf8Path::new(folder).join(program).is_file())
 }
 
-fn ledger(project: &Project) -> Vec<Check> {
+/// What is amiss with the records, and what serves where by them.
+fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentName)>) {
     let path = project.layout.ledger();
     if !path.exists() {
-        return vec![good("records", "none yet")];
+        return (vec![good("records", "none yet")], BTreeSet::new());
     }
     let follower = match Ledger::open(&path, Access::ReadOnly).and_then(rollout::follower::Follower::open) {
         Ok(follower) => follower,
-        Err(error) => return vec![bad("records", &error.problem())],
+        Err(error) => return (vec![bad("records", &error.problem())], BTreeSet::new()),
     };
     let state = follower.state();
     let mut checks = Vec::new();
@@ -165,20 +173,31 @@ fn ledger(project: &Project) -> Vec<Check> {
     } else {
         checks.push(good("clock", "not behind the ledger"));
     }
-    checks
+    let serving = state.slots.iter().filter(|(_, slot)| slot.current.is_some());
+    (checks, serving.map(|(place, _)| place.clone()).collect())
 }
 
-fn edge(config: &platform::edge::EdgeConfig) -> Check {
+/// `serves` says whether a release should serve there.
+async fn edge(config: &EdgeConfig, serves: bool) -> Check {
     let place = format!("{} in {} on {}", config.service, config.environment, config.listen);
-    if config.control_socket.exists() {
-        return good("edge", format!("{place}: set up"));
-    }
-    match std::net::TcpListener::bind(&config.listen) {
-        Ok(_) => good("edge", format!("{place}: the address is free")),
-        Err(error) => {
-            let problem = Problem::new(Code::PortTaken, format!("{place}: {error}"));
-            bad("edge", &problem.hint("stop what listens there, or choose another `listen` in trimtab.toml"))
+    let health = edges::health(config).await;
+    match (health.address, health.trouble) {
+        (_, Some((trouble, action))) if serves => {
+            let problem = Problem::new(Code::PlatformUnavailable, format!("{place}: {trouble}"));
+            bad("edge", &problem.hint(action))
         }
+        (Some(_), _) => {
+            let ready = text::count(health.ready as u64, "instance");
+            good("edge", format!("{place}: {ready} ready"))
+        }
+        (None, _) => match std::net::TcpListener::bind(&config.listen) {
+            Ok(_) => good("edge", format!("{place}: the address is free")),
+            Err(error) => {
+                let problem = Problem::new(Code::PortTaken, format!("{place}: {error}"));
+                let hint = "stop what listens there, or choose another `listen` in trimtab.toml";
+                bad("edge", &problem.hint(hint))
+            }
+        },
     }
 }
 
@@ -196,13 +215,14 @@ fn space(folder: &Utf8Path) -> Check {
     }
 }
 
-fn runtime() -> Check {
-    let folder = environment::runtime_directory();
-    match std::fs::create_dir_all(&folder) {
-        Ok(()) => good("sockets", folder.to_string()),
+/// Sockets lie in a folder of our own, which the first edge makes.
+fn sockets() -> Check {
+    match rustix::fs::access(edges::SOCKETS, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => good("sockets", format!("{} can be written", edges::SOCKETS)),
         Err(error) => {
-            let problem = Problem::new(Code::PlatformUnavailable, format!("{folder} can't be made: {error}"));
-            bad("sockets", &problem.hint("set XDG_RUNTIME_DIR to a folder that you can write"))
+            let message = format!("{} can't be written: {error}", edges::SOCKETS);
+            let problem = Problem::new(Code::PlatformUnavailable, message);
+            bad("sockets", &problem.hint("edges listen there for commands; make it writable"))
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::edges;
 use crate::output::Output;
 use crate::project::Project;
 
-/// Stops what runs on this host: proxies and services. The record stays; the next `trimtab ship` starts what it needs.
+/// Stops what runs on this host: proxies and services. The record stays: `trimtab server` starts all of it again, `trimtab
+/// ship` what the commit's release serves.
 ///
 ///   trimtab down
 ///   trimtab down --environment staging

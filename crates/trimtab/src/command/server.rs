@@ -71,8 +71,10 @@ async fn reconcile(
     wish: &watch::Receiver<Wish>,
     output: Output,
 ) -> Result<(), Vec<Problem>> {
+    let mut care = edges::Care::default();
     loop {
         let follower = project.follower()?;
+        care.look(project, follower.state(), output).await;
         let plans: Vec<_> =
             follower.state().rollouts_active().into_iter().map(|rollout| rollout.plan.clone()).collect();
         let work =

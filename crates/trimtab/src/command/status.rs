@@ -2,7 +2,6 @@
 
 use delivery::exit::Exit;
 use delivery::text;
-use platform::edge::{Edge, InstanceState, InstanceStatus, Role};
 use rollout::state::State;
 use serde::Serialize;
 
@@ -41,6 +40,10 @@ struct Slot {
     /// Where it really listens; none when its edge does not run.
     address: Option<String>,
     instances_ready: usize,
+    instances: usize,
+    /// Why not all of what should serve does, and what to do.
+    trouble: Option<String>,
+    action: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,12 +83,13 @@ pub(crate) async fn run(_args: &Args, global: &Global, output: Output) -> super:
 async fn ask_edges(project: &Project, status: &mut Status) {
     // Both go through services and environments in the same order.
     for (slot, config) in status.slots.iter_mut().zip(edges::all(project)) {
-        let Ok(edge) = Edge::connect(&config).await else { continue };
-        let Ok(edge) = edge.status().await else { continue };
-        let stable = edge.revision(Role::Stable);
-        let ready = |instance: &&InstanceStatus| instance.state == InstanceState::Ready;
-        slot.instances_ready = stable.map_or(0, |stable| stable.instances.iter().filter(ready).count());
-        slot.address = Some(edge.listen);
+        let health = edges::health(&config).await;
+        (slot.instances_ready, slot.instances) = (health.ready, health.instances);
+        slot.address = health.address;
+        // Where nothing should serve, nothing is amiss.
+        if slot.release.is_some() {
+            (slot.trouble, slot.action) = health.trouble.unzip();
+        }
     }
 }
 
@@ -106,6 +110,9 @@ fn status(project: &Project, state: &State) -> Status {
             listen: environment.listen.clone(),
             address: None,
             instances_ready: 0,
+            instances: 0,
+            trouble: None,
+            action: None,
         }
     });
     let rollouts = state.rollouts_active().into_iter().map(|rollout| Rollout {
@@ -147,8 +154,10 @@ fn print(status: &Status, output: Output) {
                 output.line(format!(
                     "{place}: {version} since {} on {}",
                     since.strftime("%Y-%m-%d %H:%M:%SZ"),
-                    slot.listen
+                    slot.address.as_ref().unwrap_or(&slot.listen)
                 ));
+                slot.trouble.iter().for_each(|trouble| output.line(format!("  OUTAGE   {trouble}")));
+                slot.action.iter().for_each(|action| output.line(format!("  so       {action}")));
             }
             _ => output.line(format!("{place}: nothing yet; run: trimtab ship --to {}", slot.environment)),
         }

@@ -8,6 +8,7 @@ use rollout::why::{Circumstances, Why};
 use serde::Serialize;
 
 use crate::cli::Global;
+use crate::edges;
 use crate::output::Output;
 use crate::project::{self, Project};
 
@@ -36,12 +37,13 @@ struct Answer {
     actions: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let follower = project.reader()?;
     let empty = State::default();
     let state = follower.as_ref().map_or(&empty, |follower| follower.state());
-    let mut answers = everything(&project, state);
+    let mut answers = outages(&project, state).await;
+    answers.extend(everything(&project, state));
     if let Some(thing) = &args.thing {
         check_known(thing, state, &project)?;
         answers.retain(|why| why.names.iter().any(|name| name == thing));
@@ -54,6 +56,30 @@ pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result
     });
     output.json(&Answers { version: 1, waiting: waiting.collect() });
     Ok(Exit::Success)
+}
+
+/// What should serve and does not, or not as it should: the record alone can't know.
+async fn outages(project: &Project, state: &State) -> Vec<Why> {
+    let mut found = Vec::new();
+    for config in edges::all(project) {
+        let (service, environment) = (&config.service, &config.environment);
+        let current = state.slot(service, environment).and_then(|slot| slot.current.as_ref());
+        let Some(release) = current.and_then(|id| state.release(id)) else { continue };
+        let Some((trouble, action)) = edges::health(&config).await.trouble else { continue };
+        let version = &release.version;
+        found.push(Why {
+            subject: format!("{service} {version} in {environment}"),
+            names: vec![
+                service.to_string(),
+                environment.to_string(),
+                release.id.to_string(),
+                version.clone(),
+            ],
+            blockers: vec![trouble],
+            actions: vec![action],
+        });
+    }
+    found
 }
 
 /// Everything that waits in the project.
