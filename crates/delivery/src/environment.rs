@@ -1,8 +1,10 @@
 //! An environment and the rules of entering it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EnvironmentName, GateName};
+use crate::id::{EnvironmentName, GateName, ServiceName};
 use crate::strategy::Strategy;
 
 /// One place that releases are promoted through. Order in the manifest is the order of promotion.
@@ -10,8 +12,8 @@ use crate::strategy::Strategy;
 pub struct Environment {
     /// Its name.
     pub name: EnvironmentName,
-    /// Where its splitter listens, `host:port`; port 0 takes a free one.
-    pub listen: String,
+    /// Where its splitters listen.
+    pub listen: Listen,
     /// How releases take over there.
     pub strategy: Strategy,
     /// Gates that must have passed for the release.
@@ -24,6 +26,32 @@ pub struct Environment {
     pub kpis: Vec<KpiRule>,
     /// The longest that taking a release back may take, in milliseconds. Reported against, and alarmed on.
     pub rollback_objective_ms: u64,
+}
+
+/// Where an environment's splitters listen, `address:port` each; port 0 takes a free one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "at")]
+pub enum Listen {
+    /// There is one service.
+    One(String),
+    /// Each service has its own.
+    Each(BTreeMap<ServiceName, String>),
+}
+
+impl Listen {
+    /// Where the service's splitter listens; `None` for a service that has no address here.
+    pub fn of(&self, service: &ServiceName) -> Option<&str> {
+        match self {
+            Self::One(address) => Some(address),
+            Self::Each(addresses) => addresses.get(service).map(String::as_str),
+        }
+    }
+}
+
+impl From<&str> for Listen {
+    fn from(address: &str) -> Self {
+        Self::One(address.to_owned())
+    }
 }
 
 /// Who must approve a promotion. The release's authors never count (requirement D1).

@@ -89,7 +89,15 @@ impl<'t> Checker<'t> {
             (Shape::Texts(format, some), DeValue::Array(items)) => {
                 self.texts(key, *format, *some, place, items, value);
             }
-            (Shape::Variables, DeValue::Table(variables)) => self.variables(place, variables),
+            (Shape::Addresses, DeValue::String(text)) => {
+                self.text(Format::Listen, place, text, value.span());
+            }
+            (Shape::Addresses, DeValue::Table(addresses)) => {
+                self.strings((Format::Name, Format::Listen), place, addresses);
+            }
+            (Shape::Variables, DeValue::Table(variables)) => {
+                self.strings((Format::Variable, Format::Argument), place, variables);
+            }
             (Shape::Flag, DeValue::Boolean(_)) => {}
             (Shape::Whole(least, most), DeValue::Integer(number)) => {
                 let found = u64::from_str_radix(number.as_str(), number.radix()).ok();
@@ -158,11 +166,12 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn variables(&mut self, place: Place<'_>, variables: &DeTable<'_>) {
-        for (name, value) in variables {
-            self.text(Format::Variable, place, name.get_ref(), name.span());
+    /// A table of strings: the formats of its names and of its values.
+    fn strings(&mut self, (names, values): (Format, Format), place: Place<'_>, strings: &DeTable<'_>) {
+        for (name, value) in strings {
+            self.text(names, place, name.get_ref(), name.span());
             match value.get_ref() {
-                DeValue::String(text) => self.text(Format::Argument, place, text, value.span()),
+                DeValue::String(text) => self.text(values, place, text, value.span()),
                 found => {
                     let hint = hints::quote(found, self.source(&value.span()));
                     self.wrong_type(place, value.span(), "a string", found, hint);

@@ -1,11 +1,10 @@
 //! Environments: the rules of entering them.
 //!
-//! Leaves out how a release takes over there (see `strategy`).
+//! Leaves out how a release takes over there (see `strategy`) and where it listens (see `listen`).
 //!
-//! Invariant: names and addresses differ, freezes have a length, KPI rules have a bound.
+//! Invariant: names differ, freezes have a length, KPI rules have a bound.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 
 use delivery::code::Code;
 use delivery::environment::{ApprovalRule, Environment, Freeze, FreezeWindow, Kpi, KpiRule};
@@ -13,6 +12,7 @@ use delivery::{EnvironmentName, GateName};
 
 use crate::format::{self, Moment};
 use crate::issue::{Issue, Issues};
+use crate::listen::Doors;
 use crate::read::{References, distinct};
 use crate::strategy::strategy;
 use crate::view::View;
@@ -21,7 +21,7 @@ use crate::view::View;
 pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -> Vec<Environment> {
     let mut environments = Vec::new();
     let mut names: BTreeSet<String> = BTreeSet::new();
-    let mut addresses: BTreeMap<u16, Vec<(SocketAddr, String)>> = BTreeMap::new();
+    let mut doors = Doors::new(root);
     for (view, words, span) in root.tables("environment") {
         let name = view.text("name");
         if let Some(name) = name.clone()
@@ -31,10 +31,7 @@ pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -
             let issue = Issue::new(Code::ManifestValue, view.span("name").unwrap_or(span), message);
             issues.push(issue.label("the second one").hint("rename one of them".to_owned()));
         }
-        let listen = view.text("listen");
-        if let Some(address) = listen.as_deref().and_then(|listen| format::listen(listen).ok()) {
-            clash(view, address, &words, &mut addresses, issues);
-        }
+        let listen = doors.open(view, &words, issues);
         let listed = view.texts("gates");
         for (gate, span) in &listed {
             gates.check(gate, span, &words, issues);
@@ -46,7 +43,7 @@ pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -
         let Some(name) = name.and_then(|name| EnvironmentName::new(name).ok()) else { continue };
         environments.push(Environment {
             name,
-            listen: listen.unwrap_or_default(),
+            listen,
             strategy,
             gates: distinct(&listed, GateName::new),
             approval,
@@ -56,29 +53,6 @@ pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -
         });
     }
     environments
-}
-
-/// Two proxies can't listen at one address; 0.0.0.0 stands for all of them. Port 0 is always free.
-fn clash(
-    view: View<'_>,
-    address: SocketAddr,
-    words: &str,
-    addresses: &mut BTreeMap<u16, Vec<(SocketAddr, String)>>,
-    issues: &mut Issues,
-) {
-    if address.port() == 0 {
-        return;
-    }
-    let others = addresses.entry(address.port()).or_default();
-    let same = |other: &SocketAddr| {
-        other.ip() == address.ip() || other.ip().is_unspecified() || address.ip().is_unspecified()
-    };
-    if let Some((_, other)) = others.iter().find(|(other, _)| same(other)) {
-        let message = format!("{words} listens at the same address as {other}");
-        let issue = Issue::new(Code::ManifestValue, view.span("listen").unwrap_or_default(), message);
-        issues.push(issue.label("taken").hint("give each environment its own port".to_owned()));
-    }
-    others.push((address, words.to_owned()));
 }
 
 fn approval(view: View<'_>, given: bool, words: &str, issues: &mut Issues) -> ApprovalRule {

@@ -77,7 +77,7 @@ pub(crate) fn wrong_type(key: &Key, found: &DeValue<'_>, source: &str) -> Option
             let only = items.first().and_then(|item| item.get_ref().as_str())?;
             Some(format!("write {name} = {}", toml_string(only)))
         }
-        (Shape::Text(_), _) => quote(found, source),
+        (Shape::Text(_) | Shape::Addresses, _) => quote(found, source),
         (Shape::Whole(..) | Shape::Number(..), DeValue::String(text))
             if text.trim().parse::<f64>().is_ok() =>
         {

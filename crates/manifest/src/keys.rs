@@ -169,9 +169,11 @@ static ENVIRONMENT: TableShape = TableShape {
         Key::new("name", Shape::Text(Format::Name), "\"production\"", "Its name.").required(),
         Key::new(
             "listen",
-            Shape::Text(Format::Listen),
+            Shape::Addresses,
             "\"127.0.0.1:8080\"",
-            "Where its traffic comes in. Port 0 takes a free one; 0.0.0.0 opens it to the network.",
+            "Where its traffic comes in; with several services one address for each: \
+             `{ api = \"127.0.0.1:8080\", web = \"127.0.0.1:8081\" }`. Port 0 takes a free one; 0.0.0.0 opens it to the \
+             network, `localhost` is 127.0.0.1.",
         )
         .required(),
         Key::new("gates", Shape::Texts(Format::Name, false), "[\"tests\"]", "Gates that must have passed."),

@@ -16,6 +16,7 @@ mod graph;
 mod hints;
 mod issue;
 mod keys;
+mod listen;
 mod load;
 pub mod model;
 mod policy;

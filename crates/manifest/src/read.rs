@@ -48,7 +48,7 @@ pub(crate) struct References<'t> {
 }
 
 impl<'t> References<'t> {
-    fn new(noun: &'static str, names: Vec<&'t str>) -> Self {
+    pub(crate) fn new(noun: &'static str, names: Vec<&'t str>) -> Self {
         Self { noun, names: names.into_iter().collect() }
     }
 

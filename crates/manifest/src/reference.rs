@@ -64,6 +64,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Text(format) => format.noun().into(),
         Shape::Texts(format, _) => format!("list of {}s", format.noun()).replace("addresss", "addresses"),
         Shape::Variables => "table of strings".into(),
+        Shape::Addresses => "address:port, or a table of them by service".into(),
         Shape::Flag => "`true` or `false`".into(),
         Shape::Whole(least, most) if least == most => format!("`{least}`"),
         Shape::Whole(least, most) => format!("whole number, {least} to {most}"),

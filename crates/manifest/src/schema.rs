@@ -78,6 +78,10 @@ fn value(shape: &Shape) -> Value {
         Shape::Variables => {
             json!({ "type": "object", "propertyNames": text(Format::Variable), "additionalProperties": { "type": "string" } })
         }
+        Shape::Addresses => json!({ "anyOf": [
+            text(Format::Listen),
+            { "type": "object", "propertyNames": text(Format::Name), "additionalProperties": text(Format::Listen) },
+        ] }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Whole(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Shape::Number(least, most) => json!({ "type": "number", "minimum": least, "maximum": most }),

@@ -46,6 +46,8 @@ pub(crate) enum Shape {
     Texts(Format, bool),
     /// A table of strings: environment variables.
     Variables,
+    /// Where to listen: one address, or a table of them by service.
+    Addresses,
     /// `true` or `false`.
     Flag,
     /// A whole number, bounds included.
@@ -104,6 +106,7 @@ impl Shape {
             Self::Text(_) => "a string".into(),
             Self::Texts(..) => "a list of strings".into(),
             Self::Variables => "a table of strings".into(),
+            Self::Addresses => "a string, or a table of strings by service".into(),
             Self::Flag => "true or false".into(),
             Self::Whole(..) => "a whole number".into(),
             Self::Number(..) => "a number".into(),

@@ -6,12 +6,13 @@
 //! Invariant: every key that is asked for is in the grammar; a debug assertion says so in every test.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::check::number;
-use crate::format::{Format, duration_ms};
+use crate::format::{Format, duration_ms, listen};
 use crate::issue::Span;
 use crate::shape::{Key, Shape, TableShape};
 
@@ -20,6 +21,14 @@ use crate::shape::{Key, Shape, TableShape};
 pub(crate) struct View<'t> {
     shape: &'static TableShape,
     table: Option<&'t DeTable<'t>>,
+}
+
+/// Where to listen.
+pub(crate) struct Address<'t> {
+    /// For which service, and where its name stands.
+    pub(crate) service: Option<(&'t str, Span)>,
+    /// The address, if it is valid, and where it stands.
+    pub(crate) given: (Option<SocketAddr>, Span),
 }
 
 impl<'t> View<'t> {
@@ -116,6 +125,26 @@ impl<'t> View<'t> {
         let pairs =
             table.iter().filter_map(|(name, value)| Some((name.get_ref(), value.get_ref().as_str()?)));
         pairs.map(|(name, value)| (name.to_string(), value.to_owned())).collect()
+    }
+
+    /// Addresses by service, each with the name's place, the address where it is valid, and its place; an only address has
+    /// no name.
+    pub(crate) fn addresses(&self, name: &str) -> Vec<Address<'t>> {
+        let Some(value) = self.value(name) else { return Vec::new() };
+        let address = |value: &Spanned<DeValue<'t>>| {
+            let address = value.get_ref().as_str().and_then(|text| listen(text).ok());
+            (address, value.span())
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let named = |(name, value): (&'t Spanned<std::borrow::Cow<'t, str>>, _)| Address {
+                    service: Some((name.get_ref().as_ref(), name.span())),
+                    given: address(value),
+                };
+                table.iter().map(named).collect()
+            }
+            _ => vec![Address { service: None, given: address(value) }],
+        }
     }
 
     /// The flag, if it is given.

@@ -138,7 +138,7 @@ fn step_phase(rollout: &Rollout, position: Position, step: &Step, now: Timestamp
             format!("{place} has no signal: no canary request lately; it is taken back {left}"),
             format!(
                 "send traffic to {}, or take it back: trimtab rollback {id}",
-                rollout.plan.environment.listen
+                rollout.plan.environment.listen.of(&rollout.plan.revision.service).unwrap_or("it")
             ),
         ),
         Some(Finding::RatioMismatch) => (

@@ -25,26 +25,11 @@ pub(crate) const SOCKETS: &str = "/tmp";
 /// The pause between two looks at a service that is coming up.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The configuration of one service's edge in one environment. The first service listens on the environment's address, the
-/// second one port above it, and so on; port 0 takes a free one for each.
+/// The configuration of one service's edge in one environment.
 pub(crate) fn config(project: &Project, service: &ServiceName, environment: &Environment) -> EdgeConfig {
-    let place = project.manifest.services.iter().position(|other| other.name == *service).unwrap_or(0) as u16;
-    let listen = match environment.listen.rsplit_once(':') {
-        Some((host, port)) => match port.parse::<u16>() {
-            Ok(port) if port > 0 => format!("{host}:{}", port.saturating_add(place)),
-            _ => environment.listen.clone(),
-        },
-        None => environment.listen.clone(),
-    };
-    named(project, service, &environment.name, listen)
-}
-
-fn named(
-    project: &Project,
-    service: &ServiceName,
-    environment: &EnvironmentName,
-    listen: String,
-) -> EdgeConfig {
+    // Only a rollout that was planned before its service left the manifest has no address: it gets a free one.
+    let listen = environment.listen.of(service).unwrap_or("127.0.0.1:0").to_owned();
+    let environment = &environment.name;
     let state_directory = project.layout.edge(service, environment);
     let socket = recorded_socket(&state_directory).unwrap_or_else(|| {
         platform::edge::socket_path(Utf8Path::new(SOCKETS), &state_directory, service, environment)

@@ -534,3 +534,57 @@ fn a_directory_of_that_name_is_refused() {
     let problems = crate::load(Utf8Path::from_path(folder.path()).unwrap()).expect_err("a directory");
     assert_eq!(problems[0].code, Code::ManifestUnreadable);
 }
+
+const SEVERAL_SERVICES: &[(&str, Expected)] = &[
+    (
+        "listen = \"127.0.0.1:8080\"",
+        (
+            ManifestValue,
+            "\"127.0.0.1:8080\"",
+            "environment `e` has one address for 2 services",
+            "write listen = { a = \"127.0.0.1:8080\", web = \"127.0.0.1:8090\" }",
+        ),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:8080\" }",
+        (ManifestKeyMissing, "{ a = \"127.0.0.1:8080\" }", "no address for service `web`", "add web = "),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:1\", web = \"127.0.0.1:2\", wbe = \"127.0.0.1:3\" }",
+        (ManifestReference, "wbe", "names the service `wbe`", "`web`"),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:8080\", web = \"0.0.0.0:8080\" }",
+        (
+            ManifestValue,
+            "\"0.0.0.0:8080\"",
+            "service `web` in environment `e` listens at the same address as service `a` in environment `e`",
+            "own port",
+        ),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:8080\", web = 8081 }",
+        (ManifestType, "8081", "expected a string", "\"8081\""),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:8080\", web = \"8081\" }",
+        (ManifestValue, "\"8081\"", "address is missing", "\"127.0.0.1:8081\""),
+    ),
+    (
+        "listen = { a = \"127.0.0.1:1\", web = \"127.0.0.1:2\" }\n[[environment]]\nname = \"f\"\n\
+         listen = { a = \"127.0.0.1:3\", web = \"127.0.0.1:1\" }",
+        (
+            ManifestValue,
+            "\"127.0.0.1:1\"",
+            "service `web` in environment `f` listens at the same",
+            "own port",
+        ),
+    ),
+];
+
+#[test]
+fn several_services_each_need_an_address() {
+    let web = SERVICE.replace(".a]", ".web]");
+    let before = format!("{HEAD}{SERVICE}{web}[[environment]]\nname = \"e\"\n");
+    all(&before, SEVERAL_SERVICES);
+}

@@ -122,6 +122,22 @@ fn spellings_that_mean_the_same() {
 }
 
 #[test]
+fn each_service_listens_where_it_says_whatever_else_there_is() {
+    let service = |name: &str| format!("[service.{name}]\nartifact = [\"*\"]\nstart = [\"x\"]\n");
+    let text = |services: &str, listen: &str| {
+        let environment = format!("[[environment]]\nname = \"e\"\nlisten = {listen}\n");
+        parse(&format!("{HEAD}{services}{environment}")).expect("valid").environments.remove(0).listen
+    };
+    let web = ServiceName::new("web").unwrap();
+    let one = text(&service("web"), "\"localhost:8080\"");
+    assert_eq!(one.of(&web), Some("127.0.0.1:8080"));
+    let both = service("web") + &service("api");
+    let each = text(&both, "{ web = \"127.0.0.1:8080\", api = \"127.0.0.1:0\" }");
+    assert_eq!(each.of(&web), Some("127.0.0.1:8080"));
+    assert_eq!(each.of(&ServiceName::new("other").unwrap()), None);
+}
+
+#[test]
 fn tasks_only_and_nothing_but_the_head_are_valid() {
     assert!(parse(HEAD).is_ok());
     assert!(parse(&format!("{HEAD}[task.a]\ncommand = [\"a\"]\n")).is_ok());

@@ -107,7 +107,7 @@ fn status(project: &Project, state: &State) -> Status {
             release: release.map(|release| release.id.to_string()),
             digest: release.map(|release| release.artifact.digest.to_string()),
             since: slot.and_then(|slot| slot.since),
-            listen: environment.listen.clone(),
+            listen: environment.listen.of(service).unwrap_or_default().to_owned(),
             address: None,
             instances_ready: 0,
             instances: 0,
