@@ -64,10 +64,12 @@ fn rollout_why(rollout: &Rollout, circumstances: &Circumstances<'_>) -> Why {
     let driven = (circumstances.driven)(service, environment);
     if !driven {
         why.blockers.push("no controller is at work on it".into());
-        let mut action = "run: trimtab server, which goes on where it stopped".to_owned();
-        if rollout.withdrawable() {
-            action.push_str(&format!("; or take it back: trimtab rollback {}", plan.id));
-        }
+        let action = "run: trimtab server, which goes on where it stopped";
+        let action = if rollout.withdrawable() {
+            format!("{action}; or take it back: trimtab rollback {}", plan.id)
+        } else {
+            action.to_owned()
+        };
         why.actions.push(action);
     }
     let (blocker, action) = phase(rollout, circumstances.now);

@@ -275,9 +275,11 @@ async fn reports_are_kept_and_old_ones_not_taken_for_new() {
     let mut world = World::new();
     world.write("in", "x");
     world.write("old.xml", "<testsuite/>");
-    world.cached("a", "echo '<testsuite/>' > new.xml", &["**"], &[]).junit = vec!["*.xml".into()];
+    world.cached("a", "echo '<testsuite/>' > new.xml", &["**"], &[]).junit =
+        vec!["*.xml".into(), "old.xml".into(), "!x.xml".into()];
     let report = world.run().await;
     assert_eq!(of(&report, "a").reports, [world.root.join("new.xml")]);
+    assert_eq!(of(&report, "a").reports_missing, ["old.xml"]);
     assert!(
         of(&report, "a").detail.contains("1 report older than this run not read"),
         "{}",
@@ -287,6 +289,7 @@ async fn reports_are_kept_and_old_ones_not_taken_for_new() {
     let report = world.run().await;
     assert!(of(&report, "a").cached, "{}", why(&report, "a"));
     assert_eq!(of(&report, "a").reports, [world.root.join("new.xml")]);
+    assert_eq!(of(&report, "a").reports_missing, ["old.xml"]);
     assert!(world.has("new.xml"));
 }
 
