@@ -62,6 +62,7 @@ codes! {
     ManifestVersion = "0112", Usage, "the manifest is of another version";
     ManifestEmpty = "0113", Usage, "the manifest is empty";
     ManifestExists = "0114", Usage, "there is a trimtab.toml already";
+    ManifestOutputs = "0115", Usage, "two tasks write the same output";
 
     RepositoryMissing = "0201", Usage, "this is not a git repository";
     RepositoryShallow = "0202", Usage, "the repository is a shallow clone";

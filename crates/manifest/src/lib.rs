@@ -19,6 +19,7 @@ mod keys;
 mod listen;
 mod load;
 pub mod model;
+mod outputs;
 mod policy;
 mod read;
 mod reference;

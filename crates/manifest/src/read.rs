@@ -19,7 +19,7 @@ use crate::keys::MANIFEST;
 use crate::model::{Gate, Manifest, Readiness, Service, Task};
 use crate::shape::quoted;
 use crate::view::View;
-use crate::{environment, model};
+use crate::{environment, model, outputs};
 
 /// How the file as a whole is called in messages.
 pub(crate) const ROOT: &str = "the manifest";
@@ -130,6 +130,10 @@ fn tasks(root: View<'_>, names: &References<'_>, issues: &mut Issues) -> Vec<Tas
     }
     let names: Vec<&str> = named.iter().map(|(name, _, _)| *name).collect();
     circles(&names, &edges, issues);
+    let needs: Vec<Vec<usize>> =
+        edges.iter().map(|edges| edges.iter().map(|(need, _)| *need).collect()).collect();
+    let views = named.iter().map(|(_, view, _)| *view);
+    outputs::check(&names, views, &needs, issues);
     tasks
 }
 

@@ -177,6 +177,14 @@ const TASKS: &[(&str, Expected)] = &[
         "[task.a]\ncommand = [\"x\"]\nneeds = [\"b\"]\n[task.b]\ncommand = [\"x\"]\nneeds = [\"c\"]\n[task.c]\ncommand = [\"x\"]\nneeds = [\"a\"]",
         (ManifestCycle, "\"a\"", "in a circle: a -> b -> c -> a", "remove one"),
     ),
+    (
+        "[task.a]\ncommand = [\"x\"]\noutputs = [\"dist\"]\n[task.b]\ncommand = [\"x\"]\noutputs = [\"./dist/**\"]",
+        (ManifestOutputs, "\"./dist/**\"", "tasks `a` and `b` both write ./dist/**", "needs = [\"a\"]"),
+    ),
+    (
+        "[task.a]\ncommand = [\"x\"]\noutputs = [\"w/o\"]\n[task.b]\ncommand = [\"x\"]\ndirectory = \"w\"\noutputs = [\"!x\", \"o\"]",
+        (ManifestOutputs, "\"o\"", "tasks `a` and `b` both write o", "elsewhere"),
+    ),
     ("[task.A]\ncommand = [\"x\"]", (ManifestValue, "A", "task `A`: the name is not valid", "`a`")),
     ("[task]\ncommand = [\"x\"]", (ManifestType, "[\"x\"]", "expected a table, found a list", "[task.NAME]")),
     ("[[task]]\ncommand = [\"x\"]", (ManifestType, "[[task]]", "found a list of tables", "[task.NAME]")),

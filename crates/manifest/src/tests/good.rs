@@ -138,6 +138,16 @@ fn each_service_listens_where_it_says_whatever_else_there_is() {
 }
 
 #[test]
+fn an_output_may_be_written_by_one_after_the_other() {
+    let task = |name: &str, rest: &str| {
+        format!("[task.{name}]\ncommand = [\"x\"]\noutputs = [\"dist/**\"]\n{rest}\n")
+    };
+    let (first, last) = (task("a", ""), task("c", "needs = [\"b\"]"));
+    let between = "[task.b]\ncommand = [\"x\"]\nneeds = [\"a\"]\noutputs = [\"distant\", \"!dist/**\"]\n";
+    assert!(parse(&format!("{HEAD}{first}{between}{last}")).is_ok());
+}
+
+#[test]
 fn tasks_only_and_nothing_but_the_head_are_valid() {
     assert!(parse(HEAD).is_ok());
     assert!(parse(&format!("{HEAD}[task.a]\ncommand = [\"a\"]\n")).is_ok());
