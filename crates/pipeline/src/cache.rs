@@ -17,18 +17,21 @@ pub(crate) mod stat;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use blake3::Hash;
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::TaskName;
+use std::os::unix::fs::PermissionsExt as _;
 use store::{BlobId, Blobs};
 
 use entry::{Entry, Output};
 use explain::{Difference, differences};
 use key::Inputs;
-use latest::Latest;
+use latest::{Latest, Owners};
 use stat::{Kind, Look, State, Stats};
+
+use crate::tree::link_above;
 
 /// Bytes that may be hashed on the scheduler's own thread; more is handed to a thread of its own.
 const INLINE_BYTES_MAX: u64 = 256 << 10;
@@ -76,6 +79,7 @@ pub(crate) struct Cache {
     blobs: Option<Blobs>,
     stats: Mutex<Stats>,
     latest: Mutex<Latest>,
+    owners: OnceLock<Owners>,
     warnings: Mutex<Vec<String>>,
     generation: AtomicU64,
 }
@@ -111,6 +115,7 @@ impl Cache {
             blobs,
             stats: Mutex::new(stats),
             latest: Mutex::new(latest),
+            owners: OnceLock::new(),
             warnings: Mutex::new(warnings),
             generation: AtomicU64::new(1),
         }
@@ -221,6 +226,9 @@ impl Cache {
                 _ => missing.push(output.clone()),
             }
         }
+        if let Some(link) = missing.iter().find_map(|output| link_above(&self.root, &output.path)) {
+            return Ok(Placement::Foreign(link.to_owned()));
+        }
         Ok(Placement::Missing(missing))
     }
 
@@ -250,8 +258,7 @@ impl Cache {
         }
         let blobs = self.blobs.as_ref().ok_or("there is no blob store")?;
         let blob = BlobId::from_bytes(*output.state.hash.as_bytes());
-        let executable = output.state.kind == Kind::Executable;
-        blobs.restore(&blob, to.as_std_path(), executable).map_err(|error| error.to_string())?;
+        blobs.restore(&blob, to.as_std_path(), output.mode).map_err(|error| error.to_string())?;
         lock(&self.stats).learn_written(&self.root, &output.path, output.state, self.generation());
         Ok(())
     }
@@ -259,9 +266,11 @@ impl Cache {
     /// Keeps an output's content.
     pub(crate) fn keep(&self, path: &str, state: State) -> Result<Output, String> {
         let full = self.root.join(path);
+        let unreadable = |error: io::Error| format!("{path}: {error}");
+        let mode = full.symlink_metadata().map_err(unreadable)?.permissions().mode() & 0o777;
         let mut link = String::new();
         if state.kind == Kind::Link {
-            link = full.read_link_utf8().map_err(|error| format!("{path}: {error}"))?.into_string();
+            link = full.read_link_utf8().map_err(unreadable)?.into_string();
         } else {
             let blobs = self.blobs.as_ref().ok_or("there is no blob store")?;
             let (blob, _) = blobs.put_file(full.as_std_path()).map_err(|error| format!("{path}: {error}"))?;
@@ -269,7 +278,7 @@ impl Cache {
                 return Err(format!("{path} changed while it was kept"));
             }
         }
-        Ok(Output { path: path.to_owned(), state, link })
+        Ok(Output { path: path.to_owned(), state, mode, link })
     }
 
     /// Keeps a result.
@@ -293,6 +302,48 @@ impl Cache {
         let bytes = entry.encode();
         write_in_place(&self.entry_path(&key), &bytes)?;
         lock(&self.latest).put(task, key, entry.duration_ms, bytes);
+        Ok(())
+    }
+
+    /// The result was put in place: it is the task's last one now.
+    pub(crate) fn adopt(&self, task: &TaskName, key: Hash, entry: &Entry) {
+        let mut latest = lock(&self.latest);
+        if latest.key(task) != Some(key) {
+            latest.put(task, key, entry.duration_ms, entry.encode());
+        }
+    }
+
+    /// Which files the tasks are known to have written, as of the first question of the run.
+    pub(crate) fn owners(&self) -> &Owners {
+        self.owners.get_or_init(|| {
+            let read = |key: &Hash| Entry::decode(&std::fs::read(self.entry_path(key)).ok()?);
+            lock(&self.latest).owners(&read)
+        })
+    }
+
+    /// Whether any of the files was written after the generation, be it with the same content.
+    pub(crate) fn moved_since<'p>(
+        &self,
+        mut paths: impl Iterator<Item = &'p String>,
+        generation: u64,
+    ) -> bool {
+        let stats = lock(&self.stats);
+        paths.any(|path| stats.moved_since(path, generation))
+    }
+
+    /// Removes a file of the work tree, and the folders below `base` that this empties.
+    pub(crate) fn remove(&self, path: &str, base: &str) -> io::Result<()> {
+        if let Some(link) = link_above(&self.root, path) {
+            return Err(io::Error::other(format!("{link} is a link")));
+        }
+        std::fs::remove_file(self.root.join(path))?;
+        lock(&self.stats).forget(path);
+        let above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+        for folder in above.take_while(|folder| folder.len() > base.len()) {
+            if std::fs::remove_dir(self.root.join(folder)).is_err() {
+                break;
+            }
+        }
         Ok(())
     }
 

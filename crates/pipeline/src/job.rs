@@ -3,7 +3,7 @@
 //! Leaves out order and slots (`run`), processes (`process`) and storage (`cache`). Invariant: a result is kept only if the task
 //! succeeded, wrote all declared outputs, and every input had the same content before and after.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +18,13 @@ use manifest::Task;
 use platform::mask::Masker;
 use tokio::sync::mpsc;
 
-use crate::cache::entry::{Entry, gives_of_files};
+use crate::cache::entry::{Entry, Output, gives_of_files};
 use crate::cache::explain::{CacheExplanation, CacheVerdict, Difference};
 use crate::cache::key::{Inputs, Parts, value_hash};
-use crate::cache::stat::State;
 use crate::cache::{Cache, Effort, Lookup, Placement, StateError};
 use crate::cancel::Cancel;
 use crate::process::{Ending, Execution, Message, Order, execute};
+use crate::product::{OutputFile, Stamps, Surplus, Written};
 use crate::report::TaskReport;
 use crate::tree::{Pattern, Tree, outputs};
 use crate::{environment, program};
@@ -43,8 +43,6 @@ pub(crate) struct Job {
     pub(crate) outputs: Vec<Pattern>,
     pub(crate) junit: Vec<Pattern>,
     pub(crate) passed: BTreeMap<String, Option<String>>,
-    /// Whether another task of the plan needs it.
-    pub(crate) needed: bool,
 }
 
 impl Job {
@@ -68,6 +66,8 @@ pub(crate) struct Workshop {
     pub(crate) jobs: Vec<Job>,
     pub(crate) masker: Masker,
     pub(crate) listed: Mutex<HashMap<usize, (u64, Arc<Listed>)>>,
+    /// What tasks of this run wrote or had put back.
+    pub(crate) made: Mutex<HashSet<String>>,
 }
 
 /// A task's inputs with their hash.
@@ -75,6 +75,13 @@ pub(crate) struct Workshop {
 pub(crate) struct Listed {
     hash: Option<Hash>,
     inputs: Inputs,
+}
+
+impl Listed {
+    /// Whether the path is among the inputs.
+    pub(crate) fn holds(&self, path: &str) -> bool {
+        self.inputs.0.binary_search_by(|(input, _)| input.as_str().cmp(path)).is_ok()
+    }
 }
 
 /// What a needed task gave: its name, and a hash unless nobody knows.
@@ -97,6 +104,13 @@ pub(crate) enum Prepared {
     Run(Box<Work>),
     /// A glance does not tell.
     Busy,
+}
+
+/// Why a kept result was not put in place.
+enum Unplaced {
+    /// A glance does not tell.
+    Busy,
+    Because(Difference),
 }
 
 /// A task that must run.
@@ -154,40 +168,71 @@ impl Workshop {
                 return work(true, CacheExplanation::miss(vec![Difference::EntryDamaged(what)]));
             }
         };
-        let missing = match self.cache.placement(&entry, effort) {
-            Ok(Placement::Missing(missing)) => missing,
-            Ok(Placement::Foreign(path)) => {
-                return work(true, CacheExplanation::miss(vec![Difference::OutputForeign(path)]));
-            }
-            Err(StateError::Busy) => return Prepared::Busy,
-            Err(StateError::Unreadable(what)) => {
-                return work(true, CacheExplanation::miss(vec![Difference::OutputForeign(what)]));
-            }
-        };
-        if !missing.is_empty() && effort == Effort::Glance {
-            return Prepared::Busy;
+        match self.put_in_place(job, &listed, &key, &entry, effort) {
+            Ok(missing) => Prepared::Settled(Box::new(self.hit(job, &key, &entry, missing, started, clock))),
+            Err(Unplaced::Busy) => Prepared::Busy,
+            Err(Unplaced::Because(reason)) => work(true, CacheExplanation::miss(vec![reason])),
         }
-        if let Err(what) = self.cache.restore(&key, &missing) {
-            return work(true, CacheExplanation::miss(vec![Difference::EntryDamaged(what)]));
-        }
-        let duration_ms = millis_between(started, clock.now());
-        Prepared::Settled(Box::new(self.known(job, &key, &entry, missing.len(), duration_ms)))
     }
 
-    /// What is said of a task whose result was known.
-    fn known(&self, job: &Job, key: &Hash, entry: &Entry, put_back: usize, duration_ms: u64) -> Settled {
-        let detail = hit_detail(entry, put_back);
+    /// Makes the output globs hold exactly what is kept; says how many outputs were put back.
+    fn put_in_place(
+        &self,
+        job: &Job,
+        listed: &Listed,
+        key: &Hash,
+        entry: &Entry,
+        effort: Effort,
+    ) -> Result<usize, Unplaced> {
+        let foreign = |path| Unplaced::Because(Difference::OutputForeign(path));
+        let damaged = |what| Unplaced::Because(Difference::EntryDamaged(what));
+        let unknown = |error| match error {
+            StateError::Busy => Unplaced::Busy,
+            StateError::Unreadable(what) => foreign(what),
+        };
+        let missing = match self.cache.placement(entry, effort).map_err(unknown)? {
+            Placement::Missing(missing) => missing,
+            Placement::Foreign(path) => return Err(foreign(path)),
+        };
+        let Surplus { own, foreign } = self.surplus(job, listed, &entry.outputs, effort).map_err(unknown)?;
+        if let Some(path) = foreign {
+            return Err(Unplaced::Because(Difference::OutputUnknown(path)));
+        }
+        if effort == Effort::Glance && !(missing.is_empty() && own.is_empty()) {
+            return Err(Unplaced::Busy);
+        }
+        self.clear(job, &own).map_err(|what| Unplaced::Because(Difference::OutputForeign(what)))?;
+        self.cache.restore(key, &missing).map_err(damaged)?;
+        if !missing.is_empty() {
+            self.touched(job);
+        }
+        self.cache.adopt(&job.task.name, *key, entry);
+        self.made_by(entry.outputs.iter().map(|output| output.path.clone()));
+        Ok(missing.len())
+    }
+
+    fn hit(
+        &self,
+        job: &Job,
+        key: &Hash,
+        entry: &Entry,
+        missing: usize,
+        started: delivery::Timestamp,
+        clock: &dyn Clock,
+    ) -> Settled {
+        let file = |output: &Output| OutputFile::new(&output.path, output.state);
         let report = TaskReport {
             task: job.task.name.clone(),
             outcome: TaskOutcome::Success,
             cached: true,
             key: key.to_hex().to_string(),
-            duration_ms,
-            detail,
+            duration_ms: millis_between(started, clock.now()),
+            detail: hit_detail(entry, missing),
             log: self.cache.log_path(key),
             explanation: CacheExplanation::hit(),
             reports_missing: job.reports_missing(&entry.reports),
             reports: entry.reports.iter().map(|path| self.root.join(path)).collect(),
+            outputs: Arc::new(entry.outputs.iter().map(file).collect()),
             output_tail: Vec::new(),
         };
         Settled { report, gives: Some(entry.gives()) }
@@ -215,8 +260,11 @@ impl Workshop {
         if let Some(listed) = remembered(&self.listed) {
             return Ok(listed);
         }
-        let paths = self.tree.inputs(patterns).map_err(|error| StateError::Unreadable(error.to_string()))?;
-        let inputs = Inputs(self.cache.states(paths, effort)?);
+        let meant = self.tree.inputs(patterns).map_err(|error| StateError::Unreadable(error.to_string()))?;
+        for glob in meant.empty.iter().filter_map(|at| job.task.inputs.get(*at)) {
+            self.cache.warn(format!("the input {glob} of {} means no file", job.task.name));
+        }
+        let inputs = Inputs(self.cache.states(meant.paths, effort)?);
         let listed = Arc::new(Listed { hash: Some(blake3::hash(&inputs.encode())), inputs });
         let mut all = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(job.inputs_group, (generation, Arc::clone(&listed)));
@@ -261,7 +309,10 @@ impl Workshop {
             Ok(order) => order,
             Err(reason) => return self.not_started(at, *work, log, reason),
         };
-        let before = self.report_stamps(job);
+        if let Err(reason) = self.begin(job, &work) {
+            return self.not_started(at, *work, log, reason);
+        }
+        let before = Before { reports: self.report_stamps(job), outputs: self.stamps(job) };
         match execute(&order, cancel, &messages).await {
             Err(error) => self.not_started(at, *work, log, start_error(&order.program, &error)),
             Ok(execution) => {
@@ -273,11 +324,29 @@ impl Workshop {
         }
     }
 
+    /// Takes away what earlier results left among the outputs, so that the task begins as in a fresh clone. Without the cache
+    /// nothing could give it back, so there it stays.
+    fn begin(&self, job: &Job, work: &Work) -> Result<(), String> {
+        if !work.keep {
+            return Ok(());
+        }
+        match self.surplus(job, &work.listed, &[], Effort::Full) {
+            Ok(surplus) => self.clear(job, &surplus.own),
+            Err(StateError::Busy | StateError::Unreadable(_)) => Ok(()),
+        }
+    }
+
     fn order(&self, at: usize, log: Utf8PathBuf) -> Result<Order, String> {
         let Job { task, passed, .. } = &self.jobs[at];
         let variables = environment::of_task(&self.base, task, passed);
         let directory =
             if task.directory == "." { self.root.clone() } else { self.root.join(&task.directory) };
+        let real = |path: &Utf8Path| path.canonicalize_utf8().ok();
+        if let (Some(directory), Some(root)) = (real(&directory), real(&self.root))
+            && !directory.starts_with(&root)
+        {
+            return Err(format!("{} leads out of the project, to {directory}", task.directory));
+        }
         let name = task.command.first().ok_or("the command is empty")?;
         let program = program::find(name, &directory, variables.get("PATH").map(String::as_str))?;
         Ok(Order {
@@ -305,6 +374,7 @@ impl Workshop {
             explanation: work.explanation,
             reports: Vec::new(),
             reports_missing: Vec::new(),
+            outputs: Arc::default(),
             output_tail: Vec::new(),
         };
         Settled { report, gives: None }
@@ -318,28 +388,38 @@ impl Workshop {
         execution: Execution,
         duration_ms: u64,
         log: Utf8PathBuf,
-        before: &HashMap<String, Stamp>,
+        before: &Before,
     ) -> Settled {
-        self.cache.advance();
         let job = &self.jobs[at];
+        self.tree.touch(&job.outputs);
+        if work.keep {
+            // Whether inputs came or went meanwhile.
+            self.tree.touch(job.inputs.as_deref().unwrap_or_default());
+        }
+        self.cache.advance();
         let (mut outcome, mut detail) = judge(execution.ending, job.task.timeout_ms);
         let mut notes = execution.notes;
         if let Some(trouble) = &execution.captured.trouble {
             self.cache.warn(format!("the log of {} is not complete: {trouble}", job.task.name));
         }
-        let (fresh, stale) = self.fresh_reports(job, before);
+        let (fresh, stale) = self.fresh_reports(job, &before.reports);
         if stale > 0 {
             notes.push(format!("{} older than this run not read", text::count(stale, "report")));
         }
         let mut gives = None;
+        let mut files = Vec::new();
         if outcome == TaskOutcome::Success {
-            match self.written(job, &work, &fresh) {
+            match self.written(job, &work.listed, &before.outputs, &fresh) {
                 Ok(Written { missing: Some(glob), .. }) => {
                     outcome = TaskOutcome::Failure;
                     detail = format!("it ended well but did not write its output {glob}");
                 }
-                Ok(written) => {
+                Ok(mut written) => {
+                    if let Some(path) = written.foreign.take() {
+                        notes.push(format!("{path} lies among its outputs, but it did not write that"));
+                    }
                     gives = self.keep(job, &mut work, &written, duration_ms, &log, &fresh);
+                    files = written.files.iter().map(|(path, state)| OutputFile::new(path, *state)).collect();
                 }
                 Err(reason) => work.not_kept(Difference::NotKept(reason)),
             }
@@ -362,32 +442,10 @@ impl Workshop {
             explanation: work.explanation,
             reports_missing: job.reports_missing(&fresh),
             reports: fresh.iter().map(|path| self.root.join(path)).collect(),
+            outputs: Arc::new(files),
             output_tail: execution.captured.tail,
         };
         Settled { report, gives }
-    }
-
-    /// The outputs and reports, hashed where somebody will ask.
-    fn written(&self, job: &Job, work: &Work, fresh: &[String]) -> Result<Written, String> {
-        let (files, found) = outputs(&self.root, &job.outputs).map_err(|error| error.to_string())?;
-        if let Some(at) = found.iter().position(|found| !found) {
-            let missing = job.task.outputs.get(at).cloned();
-            return Ok(Written { missing, files: Vec::new() });
-        }
-        let asked = job.needed && !job.task.outputs.is_empty();
-        if !work.keep && !asked {
-            return Ok(Written { missing: None, files: Vec::new() });
-        }
-        let mut paths = files;
-        paths.extend(fresh.iter().cloned());
-        paths.sort_unstable();
-        paths.dedup();
-        let states = self.cache.states(paths, Effort::Full).map_err(|error| match error {
-            StateError::Busy => "too much to hash".to_owned(),
-            StateError::Unreadable(what) => what,
-        })?;
-        let present = states.into_iter().filter_map(|(path, state)| Some((path, state?)));
-        Ok(Written { missing: None, files: present.collect() })
     }
 
     /// Keeps the result if that is allowed, and says what it gives to dependents.
@@ -400,6 +458,11 @@ impl Workshop {
         log: &Utf8Path,
         fresh: &[String],
     ) -> Option<Hash> {
+        if let Some(glob) = &written.left {
+            let what = format!("its output {glob} lay there before and was left as it was");
+            work.not_kept(Difference::NotKept(what));
+            return None;
+        }
         let files = written.files.iter().filter(|(path, _)| !fresh.contains(path));
         let gives = if job.task.outputs.is_empty() {
             work.known.then(|| work.parts.key())
@@ -410,7 +473,7 @@ impl Workshop {
             return gives;
         }
         match self.list(job, Effort::Full) {
-            Ok(listed) if listed.hash == work.listed.hash => {}
+            Ok(listed) if listed.hash == work.listed.hash && !self.inputs_moved(job, work) => {}
             _ => {
                 work.not_kept(Difference::InputChangedMeanwhile);
                 // With outputs their content still says what it gave; without, nobody knows.
@@ -431,6 +494,14 @@ impl Workshop {
             work.not_kept(Difference::NotKept(reason));
         }
         gives
+    }
+
+    /// Whether an input was written since the task was looked at, be it with the same content: what the task read is not known
+    /// then. Its own outputs among them it wrote itself.
+    fn inputs_moved(&self, job: &Job, work: &Work) -> bool {
+        let inputs = work.listed.inputs.0.iter().map(|(path, _)| path);
+        let foreign = inputs.filter(|path| !job.outputs.iter().any(|pattern| pattern.matches(path)));
+        self.cache.moved_since(foreign, work.generation)
     }
 
     fn report_paths(&self, job: &Job) -> Vec<String> {
@@ -472,12 +543,10 @@ fn stamp(path: &Utf8Path) -> Option<Stamp> {
     Some((meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
 }
 
-/// What a successful task wrote.
-struct Written {
-    /// A declared output that it did not write.
-    missing: Option<String>,
-    /// By path.
-    files: Vec<(String, State)>,
+/// What lay there before a task ran.
+struct Before {
+    reports: HashMap<String, Stamp>,
+    outputs: Stamps,
 }
 
 impl Work {
@@ -524,6 +593,7 @@ pub(crate) fn not_run(task: TaskName, outcome: TaskOutcome, detail: String) -> T
         },
         reports: Vec::new(),
         reports_missing: Vec::new(),
+        outputs: Arc::default(),
         output_tail: Vec::new(),
     }
 }

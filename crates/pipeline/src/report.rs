@@ -2,11 +2,14 @@
 //!
 //! Leaves out rendering and recording. Invariant: every task of the plan is in the run's report exactly once, in the plan's order.
 
+use std::sync::Arc;
+
 use camino::Utf8PathBuf;
 use delivery::TaskName;
 use delivery::event::TaskOutcome;
 
 use crate::cache::explain::CacheExplanation;
+use crate::product::OutputFile;
 
 /// What happens during a run, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct TaskReport {
     pub reports: Vec<Utf8PathBuf>,
     /// Globs of `junit` that none of these matches: nothing was written, or what lies there is from before.
     pub reports_missing: Vec<String>,
+    /// What it wrote, or what came from the cache for it, reports included; empty unless it succeeded.
+    pub outputs: Arc<Vec<OutputFile>>,
     /// The last lines that it wrote; empty when it came from the cache.
     pub output_tail: Vec<String>,
 }

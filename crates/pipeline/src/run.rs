@@ -112,6 +112,7 @@ fn workshop(plan: &Plan, context: &RunContext<'_>) -> Workshop {
         tree,
         jobs,
         listed: Mutex::default(),
+        made: Mutex::default(),
     }
 }
 
@@ -136,7 +137,7 @@ fn job(
     let next = groups.len();
     let inputs_group = *groups.entry((task.directory.clone(), globs.unwrap_or_default())).or_insert(next);
     let passed = environment::passed(&task, context.environment);
-    Job { inputs, inputs_group, outputs, junit, passed, needed: !planned.dependents.is_empty(), task }
+    Job { task, inputs, inputs_group, outputs, junit, passed }
 }
 
 /// What the task's result depends on. A task that is cached without saying depends on the whole directory tree. A program that

@@ -11,6 +11,7 @@ mod error;
 mod git;
 mod log;
 mod repository;
+mod tracked;
 
 pub mod conventional;
 pub mod graph;
@@ -22,6 +23,7 @@ pub use error::Error;
 pub use graph::Graph;
 pub use log::{Entry, History};
 pub use repository::{Repository, Tag};
+pub use tracked::tracked;
 pub use version::NextVersion;
 
 #[cfg(test)]

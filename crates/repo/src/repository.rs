@@ -82,6 +82,10 @@ impl Repository {
         }
     }
 
+    pub(crate) fn git(&self) -> &Git {
+        &self.git
+    }
+
     /// The current commit. [`Error::Empty`] before the first.
     pub fn head(&self) -> Result<Commit, Error> {
         let mut found = None;

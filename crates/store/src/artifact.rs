@@ -17,12 +17,15 @@ use std::os::unix::fs::PermissionsExt;
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use delivery::artifact::Artifact;
 use delivery::code::Code;
+use delivery::layout::STATE_DIRECTORY;
 use delivery::limits::{ARTIFACT_BYTES_MAX, ARTIFACT_FILES_MAX};
 use delivery::{Digest, Problem, ServiceName};
 
 use crate::blob::{BlobError, Blobs, Key, Space, at, make_directory};
 
 const HEADER: &str = "trimtab-artifact-v1";
+/// Folders of a project that no file of an artifact comes from: they hold history, keys and tokens.
+const KEPT: [&str; 2] = [".git", STATE_DIRECTORY];
 
 /// Why an artifact was not packed, unpacked or checked.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +45,7 @@ pub enum ArtifactError {
         /// The path.
         path: String,
     },
-    /// A symbolic link that leads out of the packaged directory, or one in an unpacked artifact.
+    /// A symbolic link that leads out of the packaged directory or into a state folder, or one in an unpacked artifact.
     #[error("the symbolic link {path} leads elsewhere")]
     Link {
         /// The link.
@@ -189,7 +192,7 @@ impl FileList {
 }
 
 /// Packs the files (relative to `root`; order and repetitions don't matter) and stores them with their list. Symbolic
-/// links are followed as long as they stay inside `root`.
+/// links are followed as long as they stay inside `root` and don't lead to what git and we keep there.
 pub fn pack(
     root: &Utf8Path,
     files: &[Utf8PathBuf],
@@ -211,7 +214,9 @@ pub fn pack(
         check_path(path)?;
         let whole = root.join(path);
         let real = whole.canonicalize_utf8().map_err(at(&whole))?;
-        if !real.starts_with(&real_root) {
+        let inner = real.strip_prefix(&real_root).ok();
+        let kept = |inner: &Utf8Path| inner.components().any(|part| KEPT.contains(&part.as_str()));
+        if inner.is_none_or(kept) {
             return Err(ArtifactError::Link { path: path.to_owned() });
         }
         let metadata = std::fs::metadata(&real).map_err(at(&real))?;
@@ -269,7 +274,8 @@ pub fn unpack(list: &FileList, blobs: &Blobs, to: &Utf8Path) -> Result<(), Artif
         {
             make_directory(directory)?;
         }
-        blobs.restore_in(Key::of_digest(&entry.sha256)?, path.as_std_path(), entry.executable)?;
+        let mode = if entry.executable { 0o755 } else { 0o644 };
+        blobs.restore_in(Key::of_digest(&entry.sha256)?, path.as_std_path(), mode)?;
     }
     let found = check(&building.path)?;
     if found != digest {

@@ -249,10 +249,10 @@ impl Blobs {
         self.get_in(id.into())
     }
 
-    /// Writes the blob to a file of its own (never a link into the store), with mode 0755 or 0644, replacing what is there.
-    /// The content is checked before the file appears under its name.
-    pub fn restore(&self, id: &BlobId, to: &Path, executable: bool) -> Result<(), BlobError> {
-        self.restore_in(id.into(), to, executable).map(drop)
+    /// Writes the blob to a file of its own (never a link into the store), replacing what is there. Of the mode, the
+    /// permission bits count. The content is checked before the file appears under its name.
+    pub fn restore(&self, id: &BlobId, to: &Path, mode: u32) -> Result<(), BlobError> {
+        self.restore_in(id.into(), to, mode & 0o777).map(drop)
     }
 
     /// Whether there is such a blob. Does not read it.
@@ -377,7 +377,7 @@ impl Blobs {
         if hasher.finish() == key.hash { Ok(content) } else { Err(key.damaged()) }
     }
 
-    pub(crate) fn restore_in(&self, key: Key, to: &Path, executable: bool) -> Result<u64, BlobError> {
+    pub(crate) fn restore_in(&self, key: Key, to: &Path, mode: u32) -> Result<u64, BlobError> {
         let to = Utf8Path::from_path(to)
             .ok_or_else(|| at(Utf8Path::new("target"))(std::io::ErrorKind::InvalidFilename.into()))?;
         let (mut file, path) = self.open_in(key)?;
@@ -388,7 +388,6 @@ impl Blobs {
         if hasher.finish() != key.hash {
             return Err(key.damaged());
         }
-        let mode = if executable { 0o755 } else { 0o644 };
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         temporary.file.set_permissions(permissions).map_err(at(&temporary.path))?;
         temporary.rename(to)?;

@@ -14,6 +14,8 @@ pub(crate) struct Output {
     /// Relative to the root.
     pub(crate) path: String,
     pub(crate) state: State,
+    /// Permission bits of a file.
+    pub(crate) mode: u32,
     /// A link's text; empty for files, whose content lies in the blobs under `state.hash`.
     pub(crate) link: String,
 }
@@ -49,6 +51,7 @@ impl Entry {
             writer.text(&output.path);
             writer.number(output.state.kind.code());
             writer.hash(&output.state.hash);
+            writer.number(u64::from(output.mode));
             writer.text(&output.link);
         }
         writer.texts(&self.reports);
@@ -63,10 +66,12 @@ impl Entry {
         for _ in 0..reader.count()? {
             let path = reader.text().filter(|path| is_inside(path))?;
             let state = State { kind: Kind::from_code(reader.number()?)?, hash: reader.hash()? };
-            outputs.push(Output { path, state, link: reader.text()? });
+            let mode = u32::try_from(reader.number()?).ok()?;
+            outputs.push(Output { path, state, mode, link: reader.text()? });
         }
         let reports = reader.texts()?;
-        reader.is_empty().then_some(Self { parts, duration_ms, outputs, reports })
+        let sound = reader.is_empty() && are_apart(&outputs);
+        sound.then_some(Self { parts, duration_ms, outputs, reports })
     }
 }
 
@@ -85,6 +90,15 @@ fn is_inside(path: &str) -> bool {
     !path.starts_with('/') && !path.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
+/// Whether the paths are sorted and none lies below another: a link could lead what is below it elsewhere.
+fn are_apart(outputs: &[Output]) -> bool {
+    let is_output = |path: &str| outputs.binary_search_by(|output| output.path.as_str().cmp(path)).is_ok();
+    outputs.is_sorted_by(|a, b| a.path < b.path)
+        && !outputs
+            .iter()
+            .any(|output| output.path.match_indices('/').any(|(at, _)| is_output(&output.path[..at])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +109,17 @@ mod tests {
             [("a/b", true), ("../a", false), ("/a", false), ("a/../../b", false), ("", false)]
         {
             assert_eq!(is_inside(path), inside, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_output_lies_below_another() {
+        let state = State { kind: Kind::Link, hash: blake3::hash(b"") };
+        let output = |path: &str| Output { path: path.into(), state, mode: 0, link: String::new() };
+        for (paths, apart) in
+            [(["out", "out/f"], false), (["out", "out-f"], true), (["b", "a"], false), (["a/b", "a/c"], true)]
+        {
+            assert_eq!(are_apart(&paths.map(output)), apart, "{paths:?}");
         }
     }
 }

@@ -66,6 +66,8 @@ pub enum Difference {
     EntryDamaged(String),
     /// An output was changed by something else, and the cache does not overwrite what it could not give back.
     OutputForeign(String),
+    /// Something lies among the outputs that no task is known to have written.
+    OutputUnknown(String),
     /// The task says `cache = false`.
     TurnedOff,
     /// The run was told to run everything.
@@ -101,6 +103,9 @@ impl fmt::Display for Difference {
             Self::EntryGone => f.write_str("the earlier result is no longer kept"),
             Self::EntryDamaged(what) => write!(f, "the kept result was damaged: {what}"),
             Self::OutputForeign(path) => write!(f, "output {path} was changed by something else"),
+            Self::OutputUnknown(path) => {
+                write!(f, "{path} lies among the outputs, and no task is known to have written it")
+            }
             Self::TurnedOff => f.write_str("the task says cache = false"),
             Self::Forced => f.write_str("the run was told not to use the cache"),
             Self::NeedUnknown(task) => write!(f, "{task} does not say what its result depends on"),

@@ -9,7 +9,7 @@ use super::stat::State;
 use crate::wire::{Reader, Writer};
 
 /// Raised when a key's meaning changes, so that old entries are never taken for new ones.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Everything that a key is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use camino::Utf8Path;
 use delivery::TaskName;
 
 use super::entry::Entry;
+use super::stat::State;
 use super::write_in_place;
 use crate::wire::{Reader, Writer};
 
@@ -27,6 +28,9 @@ struct Record {
     /// That entry; empty when it is too large.
     entry: Vec<u8>,
 }
+
+/// The files that tasks' last results hold: by path, each task with what it left there.
+pub(crate) type Owners = HashMap<String, Vec<(String, State)>>;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -79,6 +83,18 @@ impl Latest {
     pub(crate) fn entry(&self, task: &TaskName, key: &Hash) -> Option<Entry> {
         let record = self.records.get(task.as_str()).filter(|record| record.key == Some(*key))?;
         Entry::decode(&record.entry)
+    }
+
+    /// What the last results hold; `read` gives the large ones.
+    pub(crate) fn owners(&self, read: &dyn Fn(&Hash) -> Option<Entry>) -> Owners {
+        let mut owners = Owners::new();
+        for (task, record) in &self.records {
+            let entry = Entry::decode(&record.entry).or_else(|| read(record.key.as_ref()?));
+            for output in entry.into_iter().flat_map(|entry| entry.outputs) {
+                owners.entry(output.path).or_default().push((task.clone(), output.state));
+            }
+        }
+        owners
     }
 
     pub(crate) fn put(&mut self, task: &TaskName, key: Hash, duration_ms: u64, entry: Vec<u8>) {

@@ -57,8 +57,9 @@ pub(crate) struct State {
     pub(crate) hash: Hash,
 }
 
+/// What shows that a file was written, whatever it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Signature {
+pub(crate) struct Signature {
     size: u64,
     modified_ns: i128,
     changed_ns: i128,
@@ -68,7 +69,7 @@ struct Signature {
 }
 
 impl Signature {
-    fn of(meta: &Metadata) -> Self {
+    pub(crate) fn of(meta: &Metadata) -> Self {
         let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
             size: meta.size(),
@@ -81,7 +82,7 @@ impl Signature {
     }
 
     /// Whether a change right after `now` would surely show.
-    fn settled(&self, now_ns: i128) -> bool {
+    pub(crate) fn settled(&self, now_ns: i128) -> bool {
         let latest = self.changed_ns.max(self.modified_ns);
         let tick = if latest % 1_000_000_000 == 0 { COARSE_TICK_NS } else { TICK_NS };
         latest + tick < now_ns
@@ -95,6 +96,8 @@ struct Known {
     settled: bool,
     /// The generation in which the signature was last compared; 0 for never in this run.
     compared: u64,
+    /// The generation in which another signature was found than before in this run; 0 for never.
+    moved: u64,
 }
 
 /// What is known of a path without reading it.
@@ -140,7 +143,7 @@ impl Stats {
                 mode: u32::try_from(reader.number()?).ok()?,
             };
             let state = State { kind: Kind::from_code(reader.number()?)?, hash: reader.hash()? };
-            known.insert(path, Known { signature, state, settled: true, compared: 0 });
+            known.insert(path, Known { signature, state, settled: true, compared: 0, moved: 0 });
         }
         Some(known)
     }
@@ -200,8 +203,24 @@ impl Stats {
     /// Remembers what [`hash`] found.
     pub(crate) fn learn(&mut self, path: &str, hashed: Hashed, generation: u64) {
         let Hashed { signature, state, settled } = hashed;
-        self.changed |= settled || self.known.get(path).is_some_and(|known| known.settled);
-        self.known.insert(path.to_owned(), Known { signature, state, settled, compared: generation });
+        let before = self.known.get(path);
+        self.changed |= settled || before.is_some_and(|known| known.settled);
+        let moved = match before {
+            Some(known) if known.compared > 0 && known.signature != signature => generation,
+            Some(known) => known.moved,
+            None => 0,
+        };
+        self.known.insert(path.to_owned(), Known { signature, state, settled, compared: generation, moved });
+    }
+
+    /// Whether the file was written after the generation, be it with the same content.
+    pub(crate) fn moved_since(&self, path: &str, generation: u64) -> bool {
+        self.known.get(path).is_some_and(|known| known.moved > generation)
+    }
+
+    /// The file is gone.
+    pub(crate) fn forget(&mut self, path: &str) {
+        self.changed |= self.known.remove(path).is_some();
     }
 
     /// Remembers a file that was just written with this content, without reading it again.
@@ -283,7 +302,7 @@ fn hash_reader(file: &mut File) -> io::Result<Hash> {
 
 /// The clock that the kernel stamps files with. Not for deciding about time: only for telling whether a stamp is old enough
 /// that the next change gets another one, which no other clock can tell.
-fn kernel_time_ns() -> i128 {
+pub(crate) fn kernel_time_ns() -> i128 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }

@@ -4,4 +4,6 @@
 
 mod cache;
 mod endings;
+mod inputs;
+mod outputs;
 mod world;

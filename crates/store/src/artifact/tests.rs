@@ -99,7 +99,10 @@ fn links_are_followed_inside_only() {
     std::os::unix::fs::symlink("..", root.join("up")).unwrap();
     let (_, list) = pack(root, &paths(&["inside"]), &service(), blobs).unwrap();
     assert_eq!(list.entries()[0].sha256, Digest::of(b"<p>hello</p>\n"));
-    for link in ["outside", "up/secret"] {
+    std::fs::create_dir_all(root.join(".trimtab/keys")).unwrap();
+    std::fs::write(root.join(".trimtab/keys/signing.pem"), "key").unwrap();
+    std::os::unix::fs::symlink(".trimtab/keys/signing.pem", root.join("key")).unwrap();
+    for link in ["outside", "up/secret", "key", ".trimtab/keys/signing.pem"] {
         let refused = pack(root, &paths(&[link]), &service(), blobs);
         assert!(matches!(refused, Err(ArtifactError::Link { .. })), "{link}");
     }

@@ -40,7 +40,7 @@ fn a_damaged_blob_is_found_and_repaired() {
         std::fs::write(&file, damage).unwrap();
         assert!(matches!(blobs.get(&id), Err(BlobError::Damaged { .. })));
         let to = path.join("restored");
-        assert!(matches!(blobs.restore(&id, to.as_std_path(), false), Err(BlobError::Damaged { .. })));
+        assert!(matches!(blobs.restore(&id, to.as_std_path(), 0o644), Err(BlobError::Damaged { .. })));
         assert!(!to.exists(), "a damaged blob never appears under a name");
         assert_eq!(blobs.put(b"artifact").unwrap(), id);
         assert_eq!(blobs.get(&id).unwrap(), b"artifact");
@@ -53,8 +53,8 @@ fn a_restored_file_is_a_file_of_its_own() {
     let id = blobs.put(b"#!/bin/sh\n").unwrap();
     let to = path.join("tool");
     std::fs::write(&to, "old").unwrap();
-    for (executable, mode) in [(true, 0o755), (false, 0o644)] {
-        blobs.restore(&id, to.as_std_path(), executable).unwrap();
+    for (wanted, mode) in [(0o755, 0o755), (0o600, 0o600), (0o100_644, 0o644), (0o4755, 0o755)] {
+        blobs.restore(&id, to.as_std_path(), wanted).unwrap();
         let metadata = std::fs::metadata(&to).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, mode);
         assert_eq!(metadata.nlink(), 1);
