@@ -87,6 +87,7 @@ codes! {
     OutputMissing = "0405", CheckFailed, "a task did not write a declared output";
     RunCancelled = "0406", CheckFailed, "the run was cancelled";
     CacheFailed = "0407", Infrastructure, "the task cache can't be used";
+    WorkTreeBusy = "0408", Infrastructure, "another process runs tasks in this work tree";
 
     GateFailed = "0501", BlockedByPolicy, "a gate does not let the change pass";
     ReportUnreadable = "0502", CheckFailed, "a report can't be read";

@@ -22,7 +22,7 @@ pub mod version;
 pub use error::Error;
 pub use graph::Graph;
 pub use log::{Entry, History};
-pub use repository::{Repository, Tag};
+pub use repository::{Change, Repository, Tag};
 pub use tracked::tracked;
 pub use version::NextVersion;
 

@@ -19,6 +19,15 @@ pub struct Repository {
     git: Git,
 }
 
+/// A path that is not as the commit has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Relative to the root; with a trailing slash for a repository within the work tree.
+    pub path: Utf8PathBuf,
+    /// Whether git does not know the path at all.
+    pub untracked: bool,
+}
+
 /// A tag that leads to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
@@ -120,14 +129,14 @@ impl Repository {
         }
     }
 
-    /// Paths with uncommitted changes and paths that git does not know and does not ignore, relative to the root; at most
-    /// [`DIRTY_PATHS_MAX`]. A folder that holds nothing known is listed once, with a trailing slash.
-    pub fn dirty(&self) -> Result<Vec<Utf8PathBuf>, Error> {
+    /// Uncommitted changes and files that git does not know and does not ignore, as far as they `count`; of those, at most
+    /// [`DIRTY_PATHS_MAX`].
+    pub fn dirty(&self, count: &dyn Fn(&Change) -> bool) -> Result<Vec<Utf8PathBuf>, Error> {
         const ARGUMENTS: [&str; 6] = [
             "status",
             "--porcelain=v1",
             "-z",
-            "--untracked-files=normal",
+            "--untracked-files=all",
             "--no-renames",
             "--ignore-submodules=none",
         ];
@@ -135,7 +144,10 @@ impl Repository {
         self.git.pieces(&ARGUMENTS, None, 0, &mut |piece| {
             // Two letters of state, a space, the path.
             let path = String::from_utf8_lossy(piece.get(3..).unwrap_or_default()).into_owned();
-            paths.push(Utf8PathBuf::from(path));
+            let change = Change { path: path.into(), untracked: piece.starts_with(b"??") };
+            if count(&change) {
+                paths.push(change.path);
+            }
             Ok(if paths.len() < DIRTY_PATHS_MAX { Flow::More } else { Flow::Enough })
         })?;
         Ok(paths)

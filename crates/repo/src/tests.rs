@@ -116,7 +116,7 @@ fn odd_names_stay_data() {
     assert_eq!(commits[0].subject, "fix: -- odd\x01 %H");
     assert!(repository.tags().unwrap().iter().any(|tag| tag.name == "ünicode-v1.0.0"));
     std::fs::write(sandbox.root.join(odd), "changed").unwrap();
-    assert_eq!(repository.dirty().unwrap(), [Utf8PathBuf::from(odd)]);
+    assert_eq!(repository.dirty(&|_| true).unwrap(), [Utf8PathBuf::from(odd)]);
 }
 
 #[test]
@@ -125,14 +125,41 @@ fn dirty_lists_changes_but_not_what_is_ignored() {
     sandbox.commit(".gitignore", "chore: ignore");
     std::fs::write(sandbox.root.join(".gitignore"), "target/\n").unwrap();
     sandbox.git(&["commit", "--quiet", "-am", "chore: ignore target"]);
-    assert!(sandbox.open().dirty().unwrap().is_empty());
+    assert!(sandbox.open().dirty(&|_| true).unwrap().is_empty());
     std::fs::create_dir(sandbox.root.join("target")).unwrap();
     std::fs::write(sandbox.root.join("target/x"), "x").unwrap();
-    assert!(sandbox.open().dirty().unwrap().is_empty());
+    assert!(sandbox.open().dirty(&|_| true).unwrap().is_empty());
     for n in 0..crate::limits::DIRTY_PATHS_MAX + 5 {
         std::fs::write(sandbox.root.join(format!("new-{n}")), "x").unwrap();
     }
-    assert_eq!(sandbox.open().dirty().unwrap().len(), crate::limits::DIRTY_PATHS_MAX);
+    assert_eq!(sandbox.open().dirty(&|_| true).unwrap().len(), crate::limits::DIRTY_PATHS_MAX);
+    // What does not count does not use up the limit either.
+    std::fs::write(sandbox.root.join("z"), "x").unwrap();
+    sandbox.git(&["add", "z"]);
+    assert_eq!(sandbox.open().dirty(&|change| !change.untracked).unwrap(), [Utf8PathBuf::from("z")]);
+}
+
+#[test]
+fn only_what_the_commit_holds_is_not_foreign() {
+    let mut sandbox = Sandbox::new();
+    sandbox.commit("src/same", "feat: a");
+    sandbox.commit("src/edited", "feat: b");
+    std::os::unix::fs::symlink("same", sandbox.root.join("src/link")).unwrap();
+    std::os::unix::fs::symlink("same", sandbox.root.join("src/moved")).unwrap();
+    sandbox.git(&["add", "src/link", "src/moved"]);
+    let commit = sandbox.commit("src/hidden", "feat: c");
+    std::fs::write(sandbox.root.join("src/new"), "x").unwrap();
+    std::fs::write(sandbox.root.join("src/edited"), "x").unwrap();
+    sandbox.git(&["update-index", "--assume-unchanged", "src/hidden"]);
+    std::fs::write(sandbox.root.join("src/hidden"), "x").unwrap();
+    std::fs::remove_file(sandbox.root.join("src/moved")).unwrap();
+    std::os::unix::fs::symlink("new", sandbox.root.join("src/moved")).unwrap();
+    let names = ["same", "edited", "link", "moved", "hidden", "new", "absent"];
+    let paths: Vec<_> = names.map(|name| Utf8Path::new("src").join(name)).into();
+    let mut foreign = sandbox.open().foreign(&commit, &paths).unwrap();
+    foreign.sort();
+    assert_eq!(foreign, ["src/absent", "src/edited", "src/hidden", "src/moved", "src/new"]);
+    assert!(crate::tracked(&sandbox.root.join("src")).unwrap().contains(&"hidden".to_owned()));
 }
 
 #[test]

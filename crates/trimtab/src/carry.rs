@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use camino::Utf8Path;
 use delivery::change::Commit;
 use delivery::clock::SteadyClock;
 use delivery::code::Code;
@@ -11,8 +12,9 @@ use delivery::event::TaskOutcome;
 use delivery::finding::GateVerdict;
 use delivery::{CommitId, Event, Problem, RunId, TaskName, Timestamp};
 use gate::{GateInput, GateTask, ReportInput};
-use pipeline::{Cancel, Plan, Progress, RunContext, RunReport, TaskReport};
-use repo::Repository;
+use pipeline::{Cancel, Globs, Plan, Progress, RunContext, RunReport, TaskReport};
+use repo::{Change, Repository};
+use store::{Lease, LeaseError};
 use tokio::sync::mpsc;
 
 use crate::environment;
@@ -24,6 +26,17 @@ use crate::promote::{Controller, SystemSeed};
 const FINDINGS_RECORDED: usize = 50;
 /// Lines of a failed task's output that are shown.
 const TAIL_LINES: usize = 12;
+
+/// The manifest's name.
+const MANIFEST: &str = "trimtab.toml";
+/// The lease on the work tree.
+const WORK_TREE_LEASE: &str = "work-tree";
+
+/// The right to run tasks in the work tree and to package what they wrote, for as long as it lives: two runs at once would
+/// read each other's half-written outputs.
+pub(crate) struct WorkTree {
+    _lease: Lease,
+}
 
 /// A run that ended.
 pub(crate) struct Ran {
@@ -49,9 +62,23 @@ pub(crate) struct RunOptions {
 }
 
 impl Controller<'_> {
+    /// Takes the work tree. Refused while another process has it, also one that this process was started by: waiting for that
+    /// would never end.
+    pub(crate) fn work_tree(&self) -> Result<WorkTree, Vec<Problem>> {
+        let lease = Lease::acquire(&self.project.layout.leases(), WORK_TREE_LEASE, &self.holder);
+        lease.map(|lease| WorkTree { _lease: lease }).map_err(|error| match error {
+            LeaseError::Held { holder } => {
+                let message = format!("{holder} is running tasks in this work tree");
+                vec![Problem::new(Code::WorkTreeBusy, message).hint("run it again when that has ended")]
+            }
+            error @ LeaseError::Io(_) => vec![error.problem()],
+        })
+    }
+
     /// Runs the tasks (all, when none is named), then asks the gates that look at any of them.
     pub(crate) async fn run_tasks(
         &mut self,
+        _tree: &WorkTree,
         wanted: &[TaskName],
         commit: Option<&CommitId>,
         dirty: bool,
@@ -207,33 +234,29 @@ pub(crate) fn failed(ran: &Ran) -> Vec<Problem> {
     problems
 }
 
-/// Whether the path is something that a task says it writes: it is made from the commit, so it says nothing against it.
-fn written_by_tasks(project: &Project, repository: &Repository, path: &camino::Utf8Path) -> bool {
-    let whole = repository.root().join(path);
-    let matches = |task: &manifest::Task, glob: &String| {
-        let folder = project.root.join(&task.directory);
-        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
-        let relative = whole.strip_prefix(&folder);
-        // git names an untracked folder with a slash behind it, for all that it holds.
-        let below = |relative: &camino::Utf8Path, glob: &globset::Glob| {
-            path.as_str().ends_with('/') && glob.glob().starts_with(relative.as_str())
-        };
-        glob.is_ok_and(|glob| {
-            relative.is_ok_and(|relative| glob.compile_matcher().is_match(relative) || below(relative, &glob))
-        })
-    };
-    let tasks = &project.manifest.tasks;
-    tasks.iter().any(|task| task.outputs.iter().chain(&task.junit).any(|glob| matches(task, glob)))
+/// What tasks say they write, relative to the project.
+fn written_by_tasks(project: &Project) -> Result<Vec<Globs>, Vec<Problem>> {
+    let globs =
+        |task: &manifest::Task| Globs::new(&task.directory, &[&task.outputs[..], &task.junit].concat());
+    let all = project.manifest.tasks.iter().map(globs).collect::<Result<_, _>>();
+    all.map_err(|error| vec![Problem::new(Code::ManifestValue, error.to_string())])
 }
 
-/// The repository and the commit to carry: whole, with a commit, without uncommitted changes.
+/// The repository and the commit to carry: whole, with a commit, without uncommitted changes. What tasks write is made from
+/// the commit and says nothing against it, unless git tracks it.
 pub(crate) fn commit(project: &Project) -> Result<(Repository, Commit), Vec<Problem>> {
     let repository = project.repository()?;
     let problem = |error: repo::Error| vec![error.problem()];
     repository.require_whole().map_err(problem)?;
     let commit = repository.head().map_err(problem)?;
-    let mut dirty = repository.dirty().map_err(problem)?;
-    dirty.retain(|path| !written_by_tasks(project, &repository, path));
+    let written = written_by_tasks(project)?;
+    let is_product = |change: &Change| {
+        let whole = repository.root().join(&change.path);
+        let relative = whole.strip_prefix(&project.root);
+        change.untracked
+            && relative.is_ok_and(|path| written.iter().any(|globs| globs.matches(path.as_str())))
+    };
+    let dirty = repository.dirty(&|change| !is_product(change)).map_err(problem)?;
     if let Some(first) = dirty.first() {
         let more = if dirty.len() > 1 { format!(" and {} more", dirty.len() - 1) } else { String::new() };
         let message =
@@ -241,6 +264,17 @@ pub(crate) fn commit(project: &Project) -> Result<(Repository, Commit), Vec<Prob
         return Err(vec![
             Problem::new(Code::RepositoryDirty, message)
                 .hint("commit it, or have git ignore it; then run: trimtab ship"),
+        ]);
+    }
+    // git status does not speak of an ignored file; but this one says what is built and where it goes.
+    let manifest = project.root.join(MANIFEST);
+    let manifest = manifest.strip_prefix(repository.root()).unwrap_or(Utf8Path::new(MANIFEST)).to_owned();
+    if let Some(path) = repository.foreign(&commit.id, &[manifest]).map_err(problem)?.first() {
+        let message =
+            format!("{path} is not in the commit as it is here, so the commit would not say what was built");
+        return Err(vec![
+            Problem::new(Code::RepositoryDirty, message)
+                .hint("commit it, with `git add --force` if git ignores it; then run: trimtab ship"),
         ]);
     }
     Ok((repository, commit))

@@ -2,12 +2,15 @@
 //!
 //! Invariant: the same commit with the same files is one release, however often it is shipped.
 
+use std::collections::HashMap;
+
 use attest::{Build, Expected, SigningKey, Statement};
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::change::Commit;
 use delivery::code::Code;
 use delivery::release::Release;
 use delivery::{Event, Problem, ReleaseId};
+use pipeline::{Globs, OutputFile};
 use repo::{Repository, lineage};
 use store::{Blobs, artifact};
 
@@ -30,8 +33,11 @@ impl Controller<'_> {
         let blobs = blobs(self.project)?;
         let root = self.project.root.join(&service.directory);
         let files = artifact_files(&root, service)?;
+        // Before, so that no stray secret enters the store; after, so that what was packaged is what was checked.
+        answered_for(self.project, repository, service, commit, ran, &files)?;
         let (artifact, _) =
             artifact::pack(&root, &files, &service.name, &blobs).map_err(|error| vec![error.problem()])?;
+        answered_for(self.project, repository, service, commit, ran, &files)?;
         let state = self.follower.state();
         let same = state.releases.iter().rev().map(|record| &record.release).find(|release| {
             release.artifact.digest == artifact.digest
@@ -148,51 +154,59 @@ fn blobs(project: &Project) -> Result<Blobs, Vec<Problem>> {
 
 /// The files that the service's artifact globs match, relative to its folder.
 fn artifact_files(root: &Utf8Path, service: &manifest::Service) -> Result<Vec<Utf8PathBuf>, Vec<Problem>> {
-    let files = files(root, &service.artifact)?;
-    if files.is_empty() {
-        let message = format!(
-            "no file matches the artifact of service {}: {}",
-            service.name,
-            service.artifact.join(", ")
-        );
-        return Err(vec![
-            Problem::new(Code::ArtifactUnpackable, message)
-                .hint("does a task build these files? see: trimtab run"),
-        ]);
-    }
-    Ok(files)
+    let problem = |error: &dyn std::error::Error| {
+        let message = format!("the artifact patterns of {} can't be followed", service.name);
+        vec![Problem::new(Code::ArtifactUnpackable, message).because(error)]
+    };
+    let globs = Globs::new(Utf8Path::new(""), &service.artifact).map_err(|error| problem(&error))?;
+    let files = globs.files(root).map_err(|error| problem(&error))?;
+    Ok(files.into_iter().map(Utf8PathBuf::from).collect())
 }
 
-fn files(root: &Utf8Path, globs: &[String]) -> Result<Vec<Utf8PathBuf>, Vec<Problem>> {
-    let mut set = globset::GlobSetBuilder::new();
-    for glob in globs {
-        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
-        let problem = |error: globset::Error| vec![Problem::new(Code::ArtifactUnpackable, error.to_string())];
-        set.add(glob.map_err(problem)?);
-    }
+/// Refuses files that neither the commit nor a task of the run answers for: the signature says that both did. The paths are
+/// relative to the service's folder.
+fn answered_for(
+    project: &Project,
+    repository: &Repository,
+    service: &manifest::Service,
+    commit: &Commit,
+    ran: &Ran,
+    files: &[Utf8PathBuf],
+) -> Result<(), Vec<Problem>> {
     let problem = |error: &dyn std::error::Error| {
-        vec![Problem::new(Code::ArtifactUnpackable, format!("{root} can't be read")).because(error)]
+        vec![Problem::new(Code::ArtifactUnpackable, "a file of the artifact can't be read").because(error)]
     };
-    let set = set.build().map_err(|error| problem(&error))?;
-    let mut found = Vec::new();
-    let mut pending = vec![root.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in folder.read_dir_utf8().map_err(|error| problem(&error))? {
-            let entry = entry.map_err(|error| problem(&error))?;
-            let kind = entry.file_type().map_err(|error| problem(&error))?;
-            let path = entry.path();
-            // Build results are usually ignored by git, so .gitignore has no say here; what git and we keep has none either.
-            if kind.is_dir() && !matches!(entry.file_name(), ".git" | delivery::layout::STATE_DIRECTORY) {
-                pending.push(path.to_owned());
-            } else if let Ok(relative) = path.strip_prefix(root)
-                && !kind.is_dir()
-                && set.is_match(relative)
-            {
-                found.push(relative.to_owned());
-            }
+    let made: HashMap<&Utf8Path, &OutputFile> =
+        ran.report.tasks.iter().flat_map(|task| &*task.outputs).map(|file| (&*file.path, file)).collect();
+    let mut rest = Vec::new();
+    for file in files {
+        let whole = project.root.join(&service.directory).join(file);
+        let whole: Utf8PathBuf = whole.components().filter(|part| part.as_str() != ".").collect();
+        let inner = whole.strip_prefix(&project.root).unwrap_or(&whole);
+        let is_made = |path: &Utf8Path| match made.get(path) {
+            Some(made) => made.is_in_place(&project.root).map_err(|error| problem(&error)),
+            None => Ok(false),
+        };
+        if is_made(inner)? {
+            continue;
         }
+        // A link of the commit may lead to a file that is none.
+        let real = whole.canonicalize_utf8().map_err(|error| problem(&error))?;
+        let target = real.strip_prefix(&project.root).unwrap_or(&real);
+        let foreign = real != whole && !is_made(target)?;
+        let committed = std::iter::once(&whole).chain(foreign.then_some(&real));
+        rest.extend(committed.filter_map(|path| Some(path.strip_prefix(repository.root()).ok()?.to_owned())));
     }
-    Ok(found)
+    let foreign = repository.foreign(&commit.id, &rest).map_err(|error| vec![error.problem()])?;
+    let Some(first) = foreign.first() else { return Ok(()) };
+    let more = if foreign.len() > 1 { format!(" and {} more", foreign.len() - 1) } else { String::new() };
+    let message = format!(
+        "{first}{more} would be in the artifact of {}, but the commit does not hold it and no task of this run wrote it",
+        service.name
+    );
+    Err(vec![Problem::new(Code::ArtifactUnpackable, message).hint(
+        "remove it, or leave it out of the artifact patterns; if a task makes it, name it among the task's outputs",
+    )])
 }
 
 /// Checks a release's provenance against the artifact, the commit and the key.

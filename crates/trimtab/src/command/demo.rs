@@ -164,6 +164,7 @@ impl Stage<'_> {
     /// Ships as the author, shows why production does not let it in, approves as somebody else, ships on.
     async fn ship(&mut self) -> Result<delivery::RolloutId, Vec<Problem>> {
         let project = self.controller.project;
+        let tree = self.controller.work_tree()?;
         let (repository, commit) = carry::commit(project)?;
         self.output.talk(format!(
             "{AUTHOR} runs: trimtab ship    ({} {:?})",
@@ -173,13 +174,15 @@ impl Stage<'_> {
         let everything: [TaskName; 0] = [];
         let options = RunOptions::default();
         let cancel = pipeline::Cancel::never();
-        let ran = self.controller.run_tasks(&everything, Some(&commit.id), false, options, cancel).await?;
+        let ran =
+            self.controller.run_tasks(&tree, &everything, Some(&commit.id), false, options, cancel).await?;
         let failed = carry::failed(&ran);
         if !failed.is_empty() {
             return Err(failed);
         }
         let service = project.manifest.services[0].clone();
         let release = self.controller.release(&repository, &service, &commit, &ran).await?;
+        drop(tree);
         let mut last = None;
         for environment in project.manifest.environments.clone() {
             if environment.approval.required > 0 {

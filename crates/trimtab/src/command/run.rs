@@ -73,13 +73,6 @@ struct GateWire {
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let wanted = wanted(args, &project)?;
-    // Tasks also run outside a repository, and before the first commit.
-    let repository = project.repository().ok();
-    let commit = repository.as_ref().and_then(|repository| repository.head().ok());
-    let dirty = repository
-        .as_ref()
-        .and_then(|repository| repository.dirty().ok())
-        .is_none_or(|paths| !paths.is_empty());
     let follower = project.follower()?;
     let clock = project::clock(&follower);
     let actor = project.actor(None).unwrap_or_else(|_| delivery::Actor::Machine("trimtab".into()));
@@ -98,9 +91,17 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         follower,
         actor,
     };
+    let tree = controller.work_tree()?;
+    // Tasks also run outside a repository, and before the first commit.
+    let repository = project.repository().ok();
+    let commit = repository.as_ref().and_then(|repository| repository.head().ok());
+    let dirty = repository
+        .as_ref()
+        .and_then(|repository| repository.dirty(&|_| true).ok())
+        .is_none_or(|paths| !paths.is_empty());
     let options = RunOptions { force: args.force, verbose: args.verbose, concurrency: args.jobs };
     let ran = controller
-        .run_tasks(&wanted, commit.as_ref().map(|commit| &commit.id), dirty, options, cancel)
+        .run_tasks(&tree, &wanted, commit.as_ref().map(|commit| &commit.id), dirty, options, cancel)
         .await?;
     if args.explain {
         ran.report.tasks.iter().for_each(|task| output.line(format!("{}: {}", task.task, task.explanation)));

@@ -92,6 +92,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
 
 async fn ship(args: &Args, controller: &mut Controller<'_>, cancel: pipeline::Cancel) -> super::Result {
     let project = controller.project;
+    let tree = controller.work_tree()?;
     let (repository, commit) = carry::commit(project)?;
     let last = args.to.as_deref().map(|name| project.environment(name)).transpose()?;
     let services: Vec<manifest::Service> =
@@ -106,17 +107,22 @@ async fn ship(args: &Args, controller: &mut Controller<'_>, cancel: pipeline::Ca
     }
     let options = RunOptions { verbose: args.verbose, ..RunOptions::default() };
     let everything: [TaskName; 0] = [];
-    let ran = controller.run_tasks(&everything, Some(&commit.id), false, options, cancel).await?;
+    let ran = controller.run_tasks(&tree, &everything, Some(&commit.id), false, options, cancel).await?;
     let failed = carry::failed(&ran);
     if !failed.is_empty() {
         return Err(failed);
     }
     // A task that writes into the work tree has changed what is being shipped.
     carry::commit(project)?;
+    let mut releases = Vec::new();
+    for service in &services {
+        releases.push(controller.release(&repository, service, &commit, &ran).await?);
+    }
+    // All is packaged; the rollouts don't need the files any more.
+    drop(tree);
     let mut shipped = Shipped { version: 1, releases: Vec::new() };
     let mut end = Ok(Exit::Success);
-    for service in &services {
-        let release = controller.release(&repository, service, &commit, &ran).await?;
+    for (service, release) in services.iter().zip(releases) {
         let mut arrivals = Vec::new();
         end = carry_through(
             args,
