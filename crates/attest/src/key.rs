@@ -3,6 +3,7 @@
 //! The file is PKCS#8 in PEM (RFC 8410), so `openssl pkey -in FILE` reads it. It is made with mode 0600 in a folder of mode
 //! 0700, under a private name first and then linked to its own, so that of two processes that make it at the same time one
 //! wins and both use the winner's. A key that others can read or replace is refused, not repaired: it may be known already.
+//! Which keys are trusted is not said here: that is in the ledger, with their public halves.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -48,6 +49,16 @@ pub enum KeyError {
         mode: u32,
         /// What is wanted, in words.
         wanted: &'static str,
+        /// Whether it is a folder around the key.
+        folder: bool,
+    },
+    /// A key, but none that is recorded as ours.
+    #[error("{path} holds key {}, which is not one that the ledger has recorded", id.short())]
+    Unrecorded {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The key in it.
+        id: KeyId,
     },
     /// Not a key as we write it.
     #[error("{path} is not an Ed25519 key in PKCS#8 PEM")]
@@ -65,13 +76,21 @@ impl KeyError {
     pub fn problem(&self) -> Problem {
         let hint = match self {
             Self::File { .. } => "check the folder's owner and permissions".to_owned(),
+            Self::Exposed { path, folder: true, .. } => format!(
+                "others could have replaced the key below it: see with trimtab doctor that it is still ours, and take the \
+                 permissions away with chmod go-w {path}"
+            ),
+            Self::Unrecorded { path, .. } => format!(
+                "someone may have put it there: restore our own from a copy, or remove {path} to get a new one; what was signed \
+                 before stays valid"
+            ),
             Self::Exposed { path, .. } => format!(
                 "someone may have copied the key: remove {path} to get a new one, or if you are sure that nobody did, take the \
                  permissions away with chmod go= {path}"
             ),
             Self::Malformed { path } => {
                 format!(
-                    "restore {path} from a copy, or remove it to get a new key; what the old one signed needs signing again"
+                    "restore {path} from a copy, or remove it to get a new key; what was signed before stays valid"
                 )
             }
             Self::Randomness(_) => "check that /dev/urandom exists".to_owned(),
@@ -150,24 +169,47 @@ impl SigningKey {
         Self { public: PublicKey::of(key.verifying_key()), key }
     }
 
-    /// The key in the file; made, with its folder, when there is none.
-    pub fn open_or_create(path: &Utf8Path) -> Result<Self, KeyError> {
-        match Self::open(path) {
-            Err(KeyError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            other => return other,
-        }
-        create(path)?;
-        Self::open(path)
+    /// A new key, in no file yet.
+    pub fn generate() -> Result<Self, KeyError> {
+        let mut secret = [0_u8; 32];
+        getrandom::fill(&mut secret).map_err(KeyError::Randomness)?;
+        Ok(Self::from_secret(&secret))
     }
 
-    /// The key in the file. Refused when others may read the file, or replace it in its folder.
-    pub fn open(path: &Utf8Path) -> Result<Self, KeyError> {
+    /// Keeps the key in a file, made with its folder. Where there is one already, that one stays: it must be opened to know
+    /// which key it is.
+    pub fn store(&self, path: &Utf8Path) -> Result<(), KeyError> {
+        let failed = |what| move |source| KeyError::File { what, path: path.to_owned(), source };
+        let folder = folder_of(path);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make the folder of"))?;
+        let mut tail = [0_u8; 8];
+        getrandom::fill(&mut tail).map_err(KeyError::Randomness)?;
+        let text = pem("PRIVATE KEY", &[&PRIVATE_PREFIX[..], self.key.as_bytes()].concat());
+        let draft = folder.join(format!(".key-{}", hex::encode(tail)));
+        let written = write_private(&draft, &text).and_then(|()| match std::fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        });
+        let removed = std::fs::remove_file(&draft);
+        written.map_err(failed("write"))?;
+        removed.map_err(failed("clean up beside"))?;
+        // The name is durable once the folder is.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))
+    }
+
+    /// The key in the file; `None` when there is no file. Refused when others may read the file, or replace it in its folder or
+    /// in one of the folders around that, up to and including `top`.
+    pub fn open(path: &Utf8Path, top: &Utf8Path) -> Result<Option<Self>, KeyError> {
         let failed = |source| KeyError::File { what: "read", path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed)?,
+        };
         // The opened file's own permissions, so that it can't be swapped between the look and the reading.
         refuse_exposed(path, &file.metadata().map_err(failed)?, 0o077, "0600")?;
-        let folder = folder_of(path);
-        refuse_exposed(folder, &std::fs::metadata(folder).map_err(failed)?, 0o022, "0700")?;
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(top)) {
+            refuse_exposed(folder, &std::fs::metadata(folder).map_err(failed)?, 0o022, "0700")?;
+        }
         let mut text = String::new();
         let malformed = || KeyError::Malformed { path: path.to_owned() };
         file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| match error.kind() {
@@ -177,7 +219,7 @@ impl SigningKey {
         let der = pem_body(&text, "PRIVATE KEY").ok_or_else(malformed)?;
         let secret = der.strip_prefix(&PRIVATE_PREFIX[..]).ok_or_else(malformed)?;
         let secret: &[u8; 32] = secret.try_into().map_err(|_| malformed())?;
-        Ok(Self::from_secret(secret))
+        Ok(Some(Self::from_secret(secret)))
     }
 
     /// Its public half.
@@ -210,30 +252,10 @@ fn refuse_exposed(
     // A sticky folder (such as /tmp) lets others add files, but not replace ours.
     let sticky_folder = metadata.is_dir() && mode & 0o1000 != 0;
     if mode & forbidden != 0 && !sticky_folder {
-        return Err(KeyError::Exposed { path: path.to_owned(), mode: mode & 0o777, wanted });
+        let (path, mode, folder) = (path.to_owned(), mode & 0o777, metadata.is_dir());
+        return Err(KeyError::Exposed { path, mode, wanted, folder });
     }
     Ok(())
-}
-
-/// Makes a new key under a private name and links it to its own. That someone else was faster is fine.
-fn create(path: &Utf8Path) -> Result<(), KeyError> {
-    let failed = |what| move |source| KeyError::File { what, path: path.to_owned(), source };
-    let folder = folder_of(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make the folder of"))?;
-    let mut random = [0_u8; 32 + 8];
-    getrandom::fill(&mut random).map_err(KeyError::Randomness)?;
-    let (secret, tail) = random.split_at(32);
-    let text = pem("PRIVATE KEY", &[&PRIVATE_PREFIX[..], secret].concat());
-    let draft = folder.join(format!(".key-{}", hex::encode(tail)));
-    let written = write_private(&draft, &text).and_then(|()| match std::fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    });
-    let removed = std::fs::remove_file(&draft);
-    written.map_err(failed("write"))?;
-    removed.map_err(failed("clean up beside"))?;
-    // The name is durable once the folder is.
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))
 }
 
 fn write_private(path: &Utf8Path, text: &str) -> std::io::Result<()> {

@@ -11,6 +11,8 @@
 //! Left out: keyless signing (Fulcio, Rekor), time stamps by third parties, keys in a vault. Invariant: the secret key is never
 //! printed, serialised or written anywhere but its own file.
 
+mod address;
+
 pub mod dsse;
 pub mod key;
 pub mod limits;

@@ -7,6 +7,7 @@
 use delivery::{CommitId, Digest, RunId, ServiceName, TaskName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::address;
 use crate::dsse::Envelope;
 use crate::key::SigningKey;
 
@@ -81,7 +82,7 @@ pub struct BuildDefinition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalParameters {
-    /// Address of the repository without credentials, or its folder's name when it has no remote.
+    /// Address of the repository without credentials, query and fragment, or its folder's name when it has no remote.
     pub repository: String,
     /// Branch; absent when the head was detached.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -98,8 +99,13 @@ pub struct ExternalParameters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
-    /// Where it is from, such as `git+https://example.org/shop.git@refs/heads/main`.
-    pub uri: String,
+    /// Where it is from, such as `git+https://example.org/shop.git@refs/heads/main`; absent when it has no address that others
+    /// could use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// What it is called, where it has no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its digest.
     pub digest: GitCommit,
 }
@@ -166,11 +172,26 @@ pub struct Build {
     pub finished_at: Timestamp,
 }
 
+impl Dependency {
+    /// The source that the parameters name: what is signed here and compared when it is verified.
+    pub(crate) fn source(parameters: &ExternalParameters) -> Self {
+        let uri = address::uri(&parameters.repository, parameters.reference.as_deref());
+        let name = uri.is_none().then(|| parameters.repository.clone());
+        Self { uri, name, digest: GitCommit { git_commit: parameters.commit.clone() } }
+    }
+}
+
 impl Statement {
     /// The statement of a build on this machine.
     pub fn local(build: &Build) -> Self {
         let reference = build.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
-        let at = reference.as_deref().map(|reference| format!("@{reference}")).unwrap_or_default();
+        let external_parameters = ExternalParameters {
+            repository: address::public(&build.repository).to_owned(),
+            reference,
+            commit: build.commit.clone(),
+            service: build.service.clone(),
+            tasks: build.tasks.clone(),
+        };
         Self {
             statement_type: STATEMENT_TYPE.to_owned(),
             subject: vec![Subject {
@@ -181,17 +202,8 @@ impl Statement {
             predicate: Provenance {
                 build_definition: BuildDefinition {
                     build_type: BUILD_TYPE.to_owned(),
-                    external_parameters: ExternalParameters {
-                        repository: build.repository.clone(),
-                        reference,
-                        commit: build.commit.clone(),
-                        service: build.service.clone(),
-                        tasks: build.tasks.clone(),
-                    },
-                    resolved_dependencies: vec![Dependency {
-                        uri: format!("git+{}{at}", build.repository),
-                        digest: GitCommit { git_commit: build.commit.clone() },
-                    }],
+                    resolved_dependencies: vec![Dependency::source(&external_parameters)],
+                    external_parameters,
                 },
                 run_details: RunDetails {
                     builder: Builder { id: BUILDER_LOCAL.to_owned() },

@@ -209,6 +209,37 @@ fn the_protocols_liberties_are_granted() {
 }
 
 #[test]
+fn a_signature_of_another_kind_does_no_harm_unless_it_claims_to_be_ours() {
+    let mut envelope = Statement::local(&build()).seal(&key(1));
+    let mut other = envelope.signatures[0].clone();
+    other.sig = STANDARD.encode([7; 70]);
+    for keyid in ["", "ecdsa"] {
+        other.keyid = keyid.to_owned();
+        envelope.signatures.truncate(1);
+        envelope.signatures.insert(0, other.clone());
+        assert!(judge(&envelope.to_bytes()).is_ok(), "{keyid}");
+        envelope.signatures.reverse();
+    }
+    other.keyid = key(1).id().to_string();
+    envelope.signatures.push(other);
+    assert!(matches!(
+        judge(&envelope.to_bytes()).unwrap_err(),
+        VerifyError::Envelope(EnvelopeError::SignatureInvalid)
+    ));
+}
+
+#[test]
+fn a_repository_without_an_address_has_a_name() {
+    let statement = Statement::local(&Build { repository: "shop".into(), ..build() });
+    let source = &statement.predicate.build_definition.resolved_dependencies[0];
+    assert_eq!((source.uri.as_deref(), source.name.as_deref()), (None, Some("shop")));
+    assert!(judge(&statement.seal(&key(1)).to_bytes()).is_ok());
+    let token = Build { repository: "https://example.org/shop.git?token=secret".into(), ..build() };
+    let json = serde_json::to_string(&Statement::local(&token)).unwrap();
+    assert!(!json.contains("secret"), "{json}");
+}
+
+#[test]
 fn the_envelope_is_read_strictly() {
     let good = String::from_utf8(sealed()).unwrap();
     let signature_at = good.find("\"signatures\"").unwrap();
@@ -250,6 +281,13 @@ fn a_signed_payload_is_read_strictly_too() {
         good.replacen("builder/local@v1", "builder/hosted@v1", 1),
         good.replacen("\"name\":\"web\"", "\"name\":\"api\"", 1),
         good.replacen("\"gitCommit\":\"0", "\"gitCommit\":\"1", 1),
+        good.replacen("git+https://example.org/shop", "git+https://example.org/other", 1),
+        good.replacen(
+            "\"repository\":\"https://example.org/shop",
+            "\"repository\":\"https://example.org/other",
+            1,
+        ),
+        good.replacen("\"ref\":\"refs/heads/main", "\"ref\":\"refs/heads/other", 1),
         format!("{good}{good}"),
         String::new(),
     ];
@@ -279,55 +317,69 @@ fn mode(path: &Utf8Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// As `trimtab` does it, with the folder around the key's folder as the top.
+fn open_or_create(path: &Utf8Path) -> Result<SigningKey, KeyError> {
+    let top = path.ancestors().nth(2).unwrap();
+    if let Some(key) = SigningKey::open(path, top)? {
+        return Ok(key);
+    }
+    SigningKey::generate()?.store(path)?;
+    Ok(SigningKey::open(path, top)?.unwrap())
+}
+
 #[test]
 fn a_key_is_made_once_and_kept_private() {
     let folder = Folder::new();
     let path = folder.path("keys/signing.pem");
-    let made = SigningKey::open_or_create(&path).unwrap();
+    let made = open_or_create(&path).unwrap();
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
-    assert_eq!(SigningKey::open_or_create(&path).unwrap().id(), made.id());
+    assert_eq!(open_or_create(&path).unwrap().id(), made.id());
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft stays behind");
     let secret = std::fs::read_to_string(&path).unwrap();
     let shown = format!("{made:?}");
     assert!(secret.starts_with("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI"), "PKCS#8 of Ed25519");
     assert_eq!(shown, format!("SigningKey({})", made.id().short()));
-    assert_ne!(SigningKey::open_or_create(&folder.path("keys/other.pem")).unwrap().id(), made.id());
+    assert_ne!(open_or_create(&folder.path("keys/other.pem")).unwrap().id(), made.id());
 }
 
 #[test]
 fn a_key_open_to_others_is_refused() {
     let folder = Folder::new();
     let path = folder.path("keys/signing.pem");
-    SigningKey::open_or_create(&path).unwrap();
+    open_or_create(&path).unwrap();
     for exposed in [0o644, 0o640, 0o602] {
         chmod(&path, exposed);
-        let error = SigningKey::open_or_create(&path).unwrap_err();
+        let error = open_or_create(&path).unwrap_err();
         assert!(matches!(error, KeyError::Exposed { .. }));
         assert_eq!(error.problem().code, Code::KeyUnusable);
         assert!(error.to_string().contains(&format!("{exposed:04o}")), "{error}");
     }
     chmod(&path, 0o400);
     chmod(path.parent().unwrap(), 0o777);
-    assert!(matches!(SigningKey::open_or_create(&path), Err(KeyError::Exposed { .. })));
+    assert!(matches!(open_or_create(&path), Err(KeyError::Exposed { .. })));
     chmod(path.parent().unwrap(), 0o755);
-    assert!(SigningKey::open_or_create(&path).is_ok());
+    assert!(open_or_create(&path).is_ok());
+    chmod(&folder.path(""), 0o770);
+    let error = open_or_create(&path).unwrap_err();
+    assert!(matches!(error, KeyError::Exposed { folder: true, .. }));
+    assert!(error.problem().hint.unwrap().contains("chmod go-w"));
 }
 
 #[test]
 fn a_damaged_key_is_refused_and_never_replaced() {
     let folder = Folder::new();
-    let path = folder.path("signing.pem");
-    SigningKey::open_or_create(&path).unwrap();
+    let path = folder.path("keys/signing.pem");
+    open_or_create(&path).unwrap();
     for damaged in [&b""[..], b"\xff\xfe", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
     {
         std::fs::write(&path, damaged).unwrap();
-        assert!(matches!(SigningKey::open_or_create(&path), Err(KeyError::Malformed { .. })));
+        assert!(matches!(open_or_create(&path), Err(KeyError::Malformed { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), damaged);
     }
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    assert!(SigningKey::open_or_create(&path).is_err());
+    assert!(open_or_create(&path).is_err());
 }
 
 #[test]
@@ -341,7 +393,7 @@ fn of_many_that_make_the_key_at_once_all_use_one() {
                 let (path, barrier) = (path.clone(), barrier.clone());
                 std::thread::spawn(move || {
                     barrier.wait();
-                    SigningKey::open_or_create(&path).map(|key| key.id().clone())
+                    open_or_create(&path).map(|key| key.id().clone())
                 })
             })
             .collect();

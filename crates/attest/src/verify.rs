@@ -8,7 +8,9 @@ use delivery::{CommitId, Digest, Problem, ServiceName};
 
 use crate::dsse::{Envelope, EnvelopeError};
 use crate::key::PublicKey;
-use crate::statement::{BUILD_TYPE, BUILDER_LOCAL, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, Statement};
+use crate::statement::{
+    BUILD_TYPE, BUILDER_LOCAL, Dependency, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, Statement,
+};
 
 /// What the provenance must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl VerifyError {
             ),
             Self::Envelope(EnvelopeError::KeyUnknown { .. }) => (
                 Code::SignatureInvalid,
-                "it was signed with a key that this installation does not trust: ship the commit again here, or restore the key",
+                "it was signed with a key that this project's ledger does not name: ship the commit again here (trimtab ship)",
             ),
             _ => (Code::SignatureInvalid, "ship the commit again (trimtab ship) to build and sign it afresh"),
         };
@@ -117,6 +119,11 @@ pub fn verify(envelope: &[u8], trusted: &[PublicKey], expected: &Expected) -> Re
         return Err(VerifyError::Malformed { detail: "it does not name exactly one source".to_owned() });
     };
     require("commit", source.digest.git_commit.as_str(), expected.commit.as_str())?;
+    if *source != Dependency::source(parameters) {
+        return Err(VerifyError::Malformed {
+            detail: "its source is not the repository it names".to_owned(),
+        });
+    }
     Ok(statement)
 }
 

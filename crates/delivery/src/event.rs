@@ -146,7 +146,16 @@ pub enum Event {
         /// The artifact.
         artifact: Artifact,
     },
-    /// Provenance of an artifact was signed.
+    /// A key that signs provenance was made, or taken into use. From here on what it signed is trusted, also when its private
+    /// half is gone.
+    #[serde(rename = "key.created")]
+    KeyCreated {
+        /// Its id: SHA-256 of the public half in DER.
+        key: Digest,
+        /// The public half: SubjectPublicKeyInfo in PEM.
+        public: String,
+    },
+    /// Provenance of an artifact was signed: for a new release, or again for one whose provenance could not be verified.
     #[serde(rename = "artifact.signed")]
     ArtifactSigned {
         /// The artifact's digest.
@@ -306,6 +315,7 @@ impl Event {
             Self::RunFinished { .. } => "pipelinerun.finished",
             Self::GateJudged { .. } => "gate.judged",
             Self::ArtifactPackaged { .. } => "artifact.packaged",
+            Self::KeyCreated { .. } => "key.created",
             Self::ArtifactSigned { .. } => "artifact.signed",
             Self::ReleaseCreated { .. } => "release.created",
             Self::ApprovalGranted { .. } => "approval.granted",
@@ -350,6 +360,7 @@ impl Event {
             | Self::RunFinished { .. }
             | Self::GateJudged { .. }
             | Self::ArtifactPackaged { .. }
+            | Self::KeyCreated { .. }
             | Self::ArtifactSigned { .. }
             | Self::ReleaseCreated { .. }
             | Self::ApprovalGranted { .. } => None,

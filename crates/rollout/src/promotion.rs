@@ -167,6 +167,7 @@ pub fn concerned_by(event: &Event) -> bool {
             | Event::TaskFinished { .. }
             | Event::TestsFinished { .. }
             | Event::RunFinished { .. }
+            | Event::KeyCreated { .. }
             | Event::ArtifactSigned { .. }
             | Event::RolloutAcquired { .. }
             | Event::EffectRequested { .. }

@@ -103,6 +103,10 @@ pub struct State {
     pub runs: Vec<Run>,
     /// Releases, oldest first.
     pub releases: Vec<ReleaseRecord>,
+    /// Public halves (PEM) of the keys whose signatures are trusted, by id.
+    pub keys: BTreeMap<Digest, String>,
+    /// Envelopes of provenance by the artifact they are about, oldest first.
+    pub envelopes: BTreeMap<Digest, Vec<Digest>>,
     /// Approvals, oldest first.
     pub approvals: Vec<Approval>,
     /// Rollouts by id.
@@ -156,6 +160,12 @@ impl State {
                 if let Some(run) = self.run_mut(run) {
                     run.artifacts.push(artifact.digest.clone());
                 }
+            }
+            Event::KeyCreated { key, public } => {
+                self.keys.entry(key.clone()).or_insert_with(|| public.clone());
+            }
+            Event::ArtifactSigned { digest, envelope, .. } => {
+                self.envelopes.entry(digest.clone()).or_default().push(envelope.clone());
             }
             Event::ReleaseCreated { release } => {
                 self.releases.push(ReleaseRecord { release: (**release).clone(), at });

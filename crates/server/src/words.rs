@@ -173,6 +173,9 @@ pub(crate) fn event(event: &Event, state: &State) -> (Tone, String) {
         Event::ArtifactPackaged { artifact, .. } => {
             (Tone::Plain, format!("{} was packaged, sha256:{}", artifact.service, artifact.digest.short()))
         }
+        Event::KeyCreated { key, .. } => {
+            (Tone::Plain, format!("key {} signs provenance from now on", key.short()))
+        }
         Event::ArtifactSigned { digest, .. } => {
             (Tone::Plain, format!("provenance of sha256:{} was signed", digest.short()))
         }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: opening a project changes nothing; the state folder is made by the first command that records something.
 
+use std::os::unix::fs::DirBuilderExt as _;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::change::Person;
 use delivery::clock::SteadyClock;
@@ -82,7 +84,8 @@ impl Project {
     /// Makes the state folder, private and ignored by git.
     fn prepare(&self) -> Result<(), Vec<Problem>> {
         let root = self.layout.root();
-        let made = std::fs::create_dir_all(root).and_then(|()| {
+        // Nobody else's: whoever can write here can replace the key that signs.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).and_then(|()| {
             let ignore = root.join(".gitignore");
             if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
         });

@@ -226,7 +226,7 @@ impl Controller<'_> {
 
     /// Provenance and contents, checked again before every promotion.
     fn verify(&self, release: &Release) -> Result<(), Vec<Problem>> {
-        crate::release::verify(self.project, release)
+        crate::release::verify(self.project, self.follower.state(), release)
     }
 
     /// Plans and records; `None` when somebody else recorded first, so that the state must be looked at again.

@@ -4,14 +4,15 @@
 
 use std::collections::HashMap;
 
-use attest::{Build, Expected, SigningKey, Statement};
+use attest::{Build, Expected, KeyError, PublicKey, SigningKey, Statement};
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::change::Commit;
 use delivery::code::Code;
 use delivery::release::Release;
-use delivery::{Event, Problem, ReleaseId};
+use delivery::{Digest, Event, Problem, ReleaseId};
 use pipeline::{Globs, OutputFile};
 use repo::{Repository, lineage};
+use rollout::state::State;
 use store::{Blobs, artifact};
 
 use crate::carry::Ran;
@@ -51,9 +52,10 @@ impl Controller<'_> {
             ));
             // What gates say of this run now counts for the release.
             self.record(vec![Event::ArtifactPackaged { run: ran.id.clone(), artifact }]).await?;
+            self.sign_again(repository, service, &release, ran).await?;
             return Ok(release);
         }
-        let envelope = self.sign(repository, service, commit, ran, &artifact.digest)?;
+        let envelope = self.sign(repository, service, commit, ran, &artifact.digest).await?;
         let provenance = blobs.put_document(&envelope.bytes).map_err(|error| vec![error.problem()])?;
         let release = self.describe(repository, service, commit, ran, artifact, provenance)?;
         self.record(vec![
@@ -69,16 +71,65 @@ impl Controller<'_> {
         Ok(release)
     }
 
-    fn sign(
-        &self,
+    /// Signs a release of before anew if its provenance can't be verified: it was just built from its commit once more, and
+    /// came out the same.
+    async fn sign_again(
+        &mut self,
+        repository: &Repository,
+        service: &manifest::Service,
+        release: &Release,
+        ran: &Ran,
+    ) -> Result<(), Vec<Problem>> {
+        let blobs = blobs(self.project)?;
+        contents(&blobs, release)?;
+        let Err(problem) = provenance(&blobs, self.follower.state(), release) else { return Ok(()) };
+        self.output.talk(format!("              signed again, because: {problem}"));
+        let digest = release.artifact.digest.clone();
+        let signed = self.sign(repository, service, &release.commit, ran, &digest).await?;
+        let envelope = blobs.put_document(&signed.bytes).map_err(|error| vec![error.problem()])?;
+        self.record(vec![Event::ArtifactSigned { digest, envelope, key: signed.key }]).await
+    }
+
+    /// The key that signs. One that is not recorded yet is made, and recorded before it is kept: what the ledger does not name is
+    /// not trusted.
+    async fn signing_key(&mut self) -> Result<SigningKey, Vec<Problem>> {
+        let one = |error: KeyError| vec![error.problem()];
+        let layout = &self.project.layout;
+        let (path, top) = (layout.signing_key(), layout.root().to_owned());
+        if SigningKey::open(&path, &top).map_err(one)?.is_none() {
+            let key = SigningKey::generate().map_err(one)?;
+            let before = self.follower.state().releases.len() as u64;
+            if before > 0 {
+                self.output.talk(format!(
+                    "              a new signing key was made; {} signed by the one before, and stay valid",
+                    if before == 1 { "1 release is".to_owned() } else { format!("{before} releases are") }
+                ));
+            }
+            self.record(vec![created(&key)]).await?;
+            key.store(&path).map_err(one)?;
+        }
+        // Somebody may have been faster. Whatever key is in the file by now, the ledger had it before.
+        self.tell()?;
+        let Some(key) = known_key(self.project, self.follower.state()).map_err(one)? else {
+            let gone = Problem::new(Code::KeyUnusable, format!("{path} was removed just after it was made"));
+            return Err(vec![gone.hint("try again: trimtab ship")]);
+        };
+        // The first key may have been put there by a person.
+        if self.follower.state().keys.is_empty() {
+            self.record(vec![created(&key)]).await?;
+        }
+        Ok(key)
+    }
+
+    async fn sign(
+        &mut self,
         repository: &Repository,
         service: &manifest::Service,
         commit: &Commit,
         ran: &Ran,
-        digest: &delivery::Digest,
+        digest: &Digest,
     ) -> Result<Signed, Vec<Problem>> {
-        let key = SigningKey::open_or_create(&self.project.layout.signing_key())
-            .map_err(|error| vec![error.problem()])?;
+        let key = self.signing_key().await?;
         let folder = repository.root().file_name().unwrap_or("repository").to_owned();
         let statement = Statement::local(&Build {
             digest: digest.clone(),
@@ -101,7 +152,7 @@ impl Controller<'_> {
         commit: &Commit,
         ran: &Ran,
         artifact: delivery::artifact::Artifact,
-        provenance: delivery::Digest,
+        provenance: Digest,
     ) -> Result<Release, Vec<Problem>> {
         let several = self.project.manifest.services.len() > 1;
         let problem = |error: repo::Error| vec![error.problem()];
@@ -209,31 +260,62 @@ fn answered_for(
     )])
 }
 
-/// Checks a release's provenance against the artifact, the commit and the key.
-pub(crate) fn verify(project: &Project, release: &Release) -> Result<(), Vec<Problem>> {
-    let one = |problem: Problem| vec![problem];
-    let name = format!("{} {}", release.artifact.service, release.version);
-    let again =
-        "somebody or something changed it after it was signed; find out what, then ship the commit again";
-    let changed = |code: Code, what: &str, error: &dyn std::error::Error| {
-        one(Problem::new(code, format!("the {what} of {name} is not what was signed"))
-            .because(error)
-            .hint(again))
-    };
+/// Checks that a release's artifact is what was released, and that a key of ours signed where it is from.
+pub(crate) fn verify(project: &Project, state: &State, release: &Release) -> Result<(), Vec<Problem>> {
     let blobs = blobs(project)?;
-    let list = artifact::load(&release.artifact.digest, &blobs)
-        .and_then(|list| artifact::verify(&list, &blobs).map(|()| list))
-        .map_err(|error| changed(Code::ArtifactChanged, "artifact", &error))?;
-    let envelope = blobs
-        .document(&release.provenance)
-        .map_err(|error| changed(Code::SignatureInvalid, "provenance", &error))?;
-    let key = SigningKey::open(&project.layout.signing_key()).map_err(|error| one(error.problem()))?;
+    contents(&blobs, release)?;
+    provenance(&blobs, state, release).map_err(|problem| vec![problem])
+}
+
+fn contents(blobs: &Blobs, release: &Release) -> Result<(), Vec<Problem>> {
+    artifact::load(&release.artifact.digest, blobs)
+        .and_then(|list| artifact::verify(&list, blobs))
+        .map_err(|error| vec![changed(Code::ArtifactChanged, "artifact", release, &error)])
+}
+
+/// That one of the envelopes about the release's artifact says that it was made from its commit. The private key is not asked
+/// for: a rollback must not wait for one that was lost.
+fn provenance(blobs: &Blobs, state: &State, release: &Release) -> Result<(), Problem> {
+    let public = |(id, pem): (&Digest, &String)| PublicKey::from_pem(pem).ok().filter(|key| key.id() == id);
+    let trusted: Vec<PublicKey> = state.keys.iter().filter_map(public).collect();
     let expected = Expected {
-        digest: list.digest(),
+        digest: release.artifact.digest.clone(),
         commit: release.commit.id.clone(),
         service: release.artifact.service.clone(),
     };
-    attest::verify(&envelope, std::slice::from_ref(key.public()), &expected)
-        .map_err(|error| one(error.problem()))?;
-    Ok(())
+    let verified = |envelope: &Digest| {
+        let bytes = blobs
+            .document(envelope)
+            .map_err(|error| changed(Code::SignatureInvalid, "provenance", release, &error))?;
+        attest::verify(&bytes, &trusted, &expected).map(drop).map_err(|error| error.problem())
+    };
+    verified(&release.provenance).or_else(|problem| {
+        let again = state.envelopes.get(&release.artifact.digest).into_iter().flatten();
+        if again.rev().any(|envelope| verified(envelope).is_ok()) { Ok(()) } else { Err(problem) }
+    })
+}
+
+fn changed(code: Code, what: &str, release: &Release, error: &dyn std::error::Error) -> Problem {
+    let (service, version) = (&release.artifact.service, &release.version);
+    Problem::new(code, format!("the {what} of {service} {version} is not what was signed"))
+        .because(error)
+        .hint(
+            "somebody or something changed it after it was signed; find out what, then ship the commit again",
+        )
+}
+
+fn created(key: &SigningKey) -> Event {
+    Event::KeyCreated { key: key.id().clone(), public: key.public().to_pem() }
+}
+
+/// The key in the project's file, if there is one. Refused when the ledger names keys and this is none of them.
+pub(crate) fn known_key(project: &Project, state: &State) -> Result<Option<SigningKey>, KeyError> {
+    let path = project.layout.signing_key();
+    let key = SigningKey::open(&path, project.layout.root())?;
+    match key {
+        Some(key) if !state.keys.is_empty() && !state.keys.contains_key(key.id()) => {
+            Err(KeyError::Unrecorded { path, id: key.id().clone() })
+        }
+        key => Ok(key),
+    }
 }

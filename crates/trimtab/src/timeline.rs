@@ -30,6 +30,7 @@ pub(crate) fn line(recorded: &Recorded, state: &State, told: &mut Option<Finding
                 artifact.bytes
             )
         }
+        Event::KeyCreated { key, .. } => format!("key      {} signs from now on", key.short()),
         Event::ArtifactSigned { digest, key, .. } => {
             format!(
                 "sign     provenance of sha256:{} with key {}",

@@ -9,13 +9,14 @@ use delivery::exit::Exit;
 use delivery::{EnvironmentName, Problem, ServiceName, text};
 use platform::edge::EdgeConfig;
 use repo::Repository;
+use rollout::state::State;
 use serde::Serialize;
 use store::{Access, Ledger};
 
 use crate::cli::Global;
 use crate::output::Output;
 use crate::project::{self, Project};
-use crate::{edges, environment};
+use crate::{edges, environment, release};
 
 /// Checks the machine and the project: each finding says what, why it matters, and what to do.
 ///
@@ -146,7 +147,7 @@ fn on_path(program: &str) -> bool {
 fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentName)>) {
     let path = project.layout.ledger();
     if !path.exists() {
-        return (vec![good("records", "none yet")], BTreeSet::new());
+        return (vec![good("records", "none yet"), key(project, &State::default())], BTreeSet::new());
     }
     let follower = match Ledger::open(&path, Access::ReadOnly).and_then(rollout::follower::Follower::open) {
         Ok(follower) => follower,
@@ -161,6 +162,7 @@ fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentN
         let problem = Problem::new(Code::StoreDamaged, format!("{records} of {} can't be read", state.size));
         checks.push(bad("records", &problem.hint("look closer with: trimtab ledger verify")));
     }
+    checks.push(key(project, state));
     let wall = SteadyClock::anchored(None).now();
     let ahead = state.last_at.map_or(0, |last| delivery::clock::millis_between(wall, last));
     if ahead > AHEAD_MS_MAX {
@@ -175,6 +177,18 @@ fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentN
     }
     let serving = state.slots.iter().filter(|(_, slot)| slot.current.is_some());
     (checks, serving.map(|(place, _)| place.clone()).collect())
+}
+
+/// The key that signs provenance.
+fn key(project: &Project, state: &State) -> Check {
+    match release::known_key(project, state) {
+        Ok(Some(key)) => good("key", format!("{} signs", key.id().short())),
+        Ok(None) if state.keys.is_empty() => good("key", "none yet; the first ship makes one"),
+        Ok(None) => {
+            good("key", "gone; the next ship makes a new one, and what was signed before stays valid")
+        }
+        Err(error) => bad("key", &error.problem()),
+    }
 }
 
 /// `serves` says whether a release should serve there.
