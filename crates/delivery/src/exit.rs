@@ -21,6 +21,19 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// How grave it is when several things end together: what users may have met is graver than what only waits.
+    pub fn gravity(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::NeedsApproval => 1,
+            Self::BlockedByPolicy => 2,
+            Self::Usage => 3,
+            Self::CheckFailed => 4,
+            Self::Infrastructure => 5,
+            Self::RolledBack => 6,
+        }
+    }
+
     /// Every exit with the sentence that the reference page gives it.
     pub const ALL: [(Self, &'static str); 7] = [
         (Self::Success, "success"),

@@ -24,6 +24,18 @@ pub enum StrategyKind {
     Canary,
 }
 
+impl StrategyKind {
+    /// As the manifest spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Rolling => "rolling",
+            Self::BlueGreen => "blue-green",
+            Self::Canary => "canary",
+        }
+    }
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {

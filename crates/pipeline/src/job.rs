@@ -25,7 +25,7 @@ use crate::cache::{Cache, Effort, Lookup, Placement, StateError};
 use crate::cancel::Cancel;
 use crate::process::{Ending, Execution, Message, Order, execute};
 use crate::product::{OutputFile, Stamps, Surplus, Written};
-use crate::report::TaskReport;
+use crate::report::{LACKS_OUTPUT, TaskReport};
 use crate::tree::{Pattern, Tree, outputs};
 use crate::{environment, program};
 
@@ -412,7 +412,7 @@ impl Workshop {
             match self.written(job, &work.listed, &before.outputs, &fresh) {
                 Ok(Written { missing: Some(glob), .. }) => {
                     outcome = TaskOutcome::Failure;
-                    detail = format!("it ended well but did not write its output {glob}");
+                    detail = format!("{LACKS_OUTPUT} {glob}");
                 }
                 Ok(mut written) => {
                     if let Some(path) = written.foreign.take() {

@@ -59,6 +59,16 @@ pub struct TaskReport {
     pub output_tail: Vec<String>,
 }
 
+/// How the detail of a task begins that ended well, but not with all that it declares.
+pub(crate) const LACKS_OUTPUT: &str = "it ended well but did not write its output";
+
+impl TaskReport {
+    /// Whether it failed only because a declared output is missing.
+    pub fn lacks_output(&self) -> bool {
+        self.outcome == TaskOutcome::Failure && self.detail.starts_with(LACKS_OUTPUT)
+    }
+}
+
 /// How the run went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunReport {

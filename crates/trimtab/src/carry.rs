@@ -219,6 +219,7 @@ pub(crate) fn failed(ran: &Ran) -> Vec<Problem> {
     for task in &ran.report.tasks {
         let code = match task.outcome {
             TaskOutcome::Success | TaskOutcome::Skipped => continue,
+            TaskOutcome::Failure if task.lacks_output() => Code::OutputMissing,
             TaskOutcome::Failure => Code::TaskFailed,
             TaskOutcome::TimedOut => Code::TaskTimedOut,
             TaskOutcome::NotStarted => Code::TaskNotStarted,

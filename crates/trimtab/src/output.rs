@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use delivery::Problem;
+use delivery::exit::Exit;
 use serde::Serialize;
 
 /// Whether some data could not be written. One for the process, as standard output is.
@@ -30,7 +31,7 @@ fn noted(written: std::io::Result<()>) {
 pub(crate) enum Format {
     /// For people.
     Text,
-    /// One JSON value; streams are one value a line.
+    /// One JSON value, whatever the end; problems are in it.
     Json,
 }
 
@@ -42,21 +43,21 @@ pub(crate) struct Output {
 
 /// A problem as JSON.
 #[derive(Debug, Serialize)]
-struct ProblemWire<'a> {
+pub(crate) struct ProblemWire {
     code: &'static str,
     title: &'static str,
-    message: &'a str,
-    causes: &'a [String],
-    hint: Option<&'a str>,
-    path: Option<&'a str>,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    path: Option<String>,
     line: Option<usize>,
     column: Option<usize>,
     exit: u8,
 }
 
 #[derive(Debug, Serialize)]
-struct ProblemsWire<'a> {
-    problems: Vec<ProblemWire<'a>>,
+struct ProblemsWire {
+    problems: Vec<ProblemWire>,
 }
 
 impl Output {
@@ -91,6 +92,17 @@ impl Output {
         }
     }
 
+    /// The end of a command that may have gone wrong in part: programs get the one value, which holds the problems, people
+    /// get the problems. The first gives the exit.
+    pub(crate) fn conclude(self, value: &impl Serialize, problems: Vec<Problem>) -> crate::command::Result {
+        self.json(value);
+        match problems.first() {
+            None => Ok(Exit::Success),
+            Some(first) if self.is_json() => Ok(first.code.exit()),
+            Some(_) => Err(problems),
+        }
+    }
+
     /// Text as it is, whatever the format.
     pub(crate) fn raw(text: &str) {
         noted(std::io::stdout().write_all(text.as_bytes()));
@@ -99,7 +111,7 @@ impl Output {
     /// Problems: on standard error for people, on standard output for programs.
     pub(crate) fn problems(self, problems: &[Problem]) {
         if self.is_json() {
-            self.json(&ProblemsWire { problems: problems.iter().map(wire).collect() });
+            self.json(&ProblemsWire { problems: wires(problems) });
             return;
         }
         for problem in problems {
@@ -108,7 +120,12 @@ impl Output {
     }
 }
 
-fn wire(problem: &Problem) -> ProblemWire<'_> {
+/// Problems as they stand in a command's answer.
+pub(crate) fn wires(problems: &[Problem]) -> Vec<ProblemWire> {
+    problems.iter().map(wire).collect()
+}
+
+fn wire(problem: &Problem) -> ProblemWire {
     let place = problem.snippet.as_ref().map(|snippet| {
         let before = snippet.text.get(..snippet.span.start).unwrap_or(&snippet.text);
         let line = before.matches('\n').count() + 1;
@@ -118,10 +135,10 @@ fn wire(problem: &Problem) -> ProblemWire<'_> {
     ProblemWire {
         code: problem.code.id(),
         title: problem.code.title(),
-        message: &problem.message,
-        causes: &problem.causes,
-        hint: problem.hint.as_deref(),
-        path: place.map(|(path, ..)| path),
+        message: problem.message.clone(),
+        causes: problem.causes.clone(),
+        hint: problem.hint.clone(),
+        path: place.map(|(path, ..)| path.to_owned()),
         line: place.map(|(_, line, _)| line),
         column: place.map(|(.., column)| column),
         exit: problem.code.exit() as u8,

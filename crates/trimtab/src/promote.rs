@@ -159,6 +159,7 @@ impl Controller<'_> {
         let mut world = edges::host(self.project, &service, environment);
         world.edge().await.map_err(|error| vec![error.problem()])?;
         let mut direct = environment.clone();
+        direct.strategy.kind = delivery::strategy::StrategyKind::Direct;
         direct.strategy.steps = vec![delivery::strategy::Step {
             weight: delivery::traffic::Weight::FULL,
             hold_ms: 0,

@@ -65,7 +65,11 @@ fn task_line(task: &str, outcome: TaskOutcome, cached: bool, duration_ms: u64, d
     let took = text::duration(duration_ms);
     match outcome {
         TaskOutcome::Success if cached => format!("task     {task} unchanged, from the cache ({took})"),
-        TaskOutcome::Success => format!("task     {task} ok ({took})"),
+        TaskOutcome::Success => {
+            // What is worth a word beside that it went well, such as processes that it left behind.
+            let notes = detail.strip_prefix("exit code 0").unwrap_or_default();
+            format!("task     {task} ok ({took}){notes}")
+        }
         TaskOutcome::Skipped => format!("task     {task} skipped: {detail}"),
         _ => format!("task     {task} FAILED: {detail} ({took})"),
     }
@@ -75,7 +79,7 @@ fn rollout_line(event: &Event, state: &State, told: &mut Option<Finding>) -> Opt
     Some(match event {
         Event::RolloutPlanned { plan } => {
             *told = None;
-            let kind = format!("{:?}", plan.environment.strategy.kind).to_lowercase();
+            let kind = plan.environment.strategy.kind.name();
             format!(
                 "rollout  {} {} → {} by {kind} ({})",
                 plan.revision.service, plan.version, plan.environment.name, plan.id

@@ -1,17 +1,16 @@
 //! `trimtab run`: the task graph, here as in any CI.
 
-use delivery::TaskName;
 use delivery::code::Code;
 use delivery::event::TaskOutcome;
-use delivery::exit::Exit;
 use delivery::text;
+use delivery::{Problem, TaskName};
 use serde::Serialize;
 
 use crate::carry::{self, RunOptions};
 use crate::cli::Global;
 use crate::environment;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{self, Output, ProblemWire};
 use crate::project::{self, Project};
 use crate::promote::Controller;
 
@@ -49,6 +48,9 @@ struct RunWire {
     efficiency: f64,
     tasks: Vec<TaskWire>,
     gates: Vec<GateWire>,
+    /// What went wrong without failing the run.
+    warnings: Vec<String>,
+    problems: Vec<ProblemWire>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,14 +116,10 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         report.cached()
     ));
     let failed = carry::failed(&ran);
-    if !failed.is_empty() && !output.is_json() {
-        return Err(failed);
-    }
-    output.json(&wire(&ran));
-    Ok(failed.first().map_or(Exit::Success, |problem| problem.code.exit()))
+    output.conclude(&wire(&ran, &failed), failed)
 }
 
-fn wanted(args: &Args, project: &Project) -> Result<Vec<TaskName>, Vec<delivery::Problem>> {
+fn wanted(args: &Args, project: &Project) -> Result<Vec<TaskName>, Vec<Problem>> {
     let known = || project.manifest.tasks.iter().map(|task| task.name.as_str());
     let find = |name: &String| {
         project
@@ -135,11 +133,11 @@ fn wanted(args: &Args, project: &Project) -> Result<Vec<TaskName>, Vec<delivery:
             })
     };
     let (found, unknown): (Vec<_>, Vec<_>) = args.tasks.iter().map(find).partition(Result::is_ok);
-    let unknown: Vec<delivery::Problem> = unknown.into_iter().filter_map(Result::err).collect();
+    let unknown: Vec<Problem> = unknown.into_iter().filter_map(Result::err).collect();
     if unknown.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(unknown) }
 }
 
-fn wire(ran: &carry::Ran) -> RunWire {
+fn wire(ran: &carry::Ran, failed: &[Problem]) -> RunWire {
     let report = &ran.report;
     let tasks = report.tasks.iter().map(|task| TaskWire {
         task: task.task.to_string(),
@@ -165,5 +163,7 @@ fn wire(ran: &carry::Ran) -> RunWire {
         efficiency: report.efficiency,
         tasks: tasks.collect(),
         gates: gates.collect(),
+        warnings: report.warnings.clone(),
+        problems: output::wires(failed),
     }
 }

@@ -5,13 +5,14 @@ use delivery::exit::Exit;
 use delivery::release::Release;
 use delivery::rollout::RolloutOutcome;
 use delivery::{Problem, TaskName};
+use rollout::driver::Wish;
 use serde::Serialize;
 
 use crate::carry::{self, RunOptions};
 use crate::cli::Global;
 use crate::environment;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{self, Output, ProblemWire};
 use crate::project::{self, Project};
 use crate::promote::{Arrival, Controller};
 
@@ -50,6 +51,8 @@ pub(crate) struct Args {
 struct Shipped {
     version: u32,
     releases: Vec<ShippedRelease>,
+    /// The gravest first; empty when all arrived.
+    problems: Vec<ProblemWire>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,39 +117,41 @@ async fn ship(args: &Args, controller: &mut Controller<'_>, cancel: pipeline::Ca
     }
     // A task that writes into the work tree has changed what is being shipped.
     carry::commit(project)?;
+    // All are released before one is promoted: what one service waits for must not keep a person from approving another.
+    let mut ends = Vec::new();
     let mut releases = Vec::new();
     for service in &services {
-        releases.push(controller.release(&repository, service, &commit, &ran).await?);
+        match controller.release(&repository, service, &commit, &ran).await {
+            Ok(release) => releases.push(release),
+            Err(problems) => ends.push(problems),
+        }
     }
     // All is packaged; the rollouts don't need the files any more.
     drop(tree);
-    let mut shipped = Shipped { version: 1, releases: Vec::new() };
-    let mut end = Ok(Exit::Success);
-    for (service, release) in services.iter().zip(releases) {
+    let mut shipped = Shipped { version: 1, releases: Vec::new(), problems: Vec::new() };
+    for release in releases {
+        let service = &release.artifact.service;
         let mut arrivals = Vec::new();
-        end = carry_through(
-            args,
-            controller,
-            &release,
-            last.map(|environment| &environment.name),
-            &mut arrivals,
-        )
-        .await;
+        let last = last.map(|environment| &environment.name);
+        let interrupted = *controller.wish.borrow() != Wish::Continue;
+        let end = if interrupted {
+            let message = format!("{service} {} was not carried: interrupted", release.version);
+            Err(vec![Problem::new(Code::RunCancelled, message).hint("go on with: trimtab ship")])
+        } else {
+            carry_through(args, controller, &release, last, &mut arrivals).await
+        };
+        ends.extend(end.err());
         shipped.releases.push(ShippedRelease {
-            service: service.name.to_string(),
-            version: release.version.clone(),
+            service: service.to_string(),
+            version: release.version,
             release: release.id.to_string(),
             digest: release.artifact.digest.to_string(),
             arrivals,
         });
-        if end.is_err() {
-            break;
-        }
     }
-    if end.is_ok() {
-        controller.output.json(&shipped);
-    }
-    end
+    let problems = super::gravest_first(ends);
+    shipped.problems = output::wires(&problems);
+    controller.output.conclude(&shipped, problems)
 }
 
 /// One environment after the other, until one does not let it in or takes it back.
@@ -156,29 +161,32 @@ async fn carry_through(
     release: &Release,
     last: Option<&delivery::EnvironmentName>,
     arrivals: &mut Vec<ShippedArrival>,
-) -> super::Result {
+) -> Result<(), Vec<Problem>> {
     for environment in &controller.project.manifest.environments {
         let arrival = controller.promote(release, environment, args.again).await?;
-        let (rollout, outcome) = match &arrival {
+        let (rollout, outcome) = match arrival {
             Arrival::Already => (None, "already there"),
-            Arrival::Ended(id, RolloutOutcome::Completed) => (Some(id.to_string()), "completed"),
-            Arrival::Ended(id, RolloutOutcome::RolledBack) => {
-                let cause = controller.follower.state().rollouts[id].cause.as_ref().map(ToString::to_string);
-                let name = format!("{} {}", release.artifact.service, release.version);
-                let message =
-                    format!("{name} was taken back in {}: {}", environment.name, cause.unwrap_or_default());
-                return Err(vec![
-                    Problem::new(Code::RolledBack, message)
-                        .hint(format!("the whole story: trimtab why {id}")),
-                ]);
-            }
+            Arrival::Ended(id, RolloutOutcome::Completed) => (Some(id), "completed"),
+            Arrival::Ended(id, RolloutOutcome::RolledBack) => (Some(id), "taken back"),
         };
-        arrivals.push(ShippedArrival { environment: environment.name.to_string(), rollout, outcome });
+        arrivals.push(ShippedArrival {
+            environment: environment.name.to_string(),
+            rollout: rollout.as_ref().map(ToString::to_string),
+            outcome,
+        });
+        if let (Some(id), "taken back") = (rollout, outcome) {
+            let cause = controller.follower.state().rollouts[&id].cause.as_ref().map(ToString::to_string);
+            let name = format!("{} {}", release.artifact.service, release.version);
+            let message =
+                format!("{name} was taken back in {}: {}", environment.name, cause.unwrap_or_default());
+            let problem = Problem::new(Code::RolledBack, message);
+            return Err(vec![problem.hint(format!("the whole story: trimtab why {id}"))]);
+        }
         if last == Some(&environment.name) {
             break;
         }
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 /// What would be done, for programs.
@@ -234,8 +242,8 @@ fn dry_run(
             0 => String::new(),
             n => format!(", after {}", delivery::text::count(u64::from(n), "approval")),
         };
-        let kind = format!("{:?}", promotion.strategy).to_lowercase();
-        output.line(format!("  {} → {} by {kind}{approvals}", promotion.service, promotion.environment));
+        let (service, environment) = (&promotion.service, &promotion.environment);
+        output.line(format!("  {service} → {environment} by {}{approvals}", promotion.strategy.name()));
     }
     output.json(&intended);
     Ok(Exit::Success)
