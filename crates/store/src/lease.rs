@@ -62,13 +62,8 @@ impl Lease {
         let path = path(directory, name)?;
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         // Never deleted: a lock on a deleted file excludes nobody.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         for _ in 0..TRIES {
             match file.try_lock() {
                 Ok(()) => {
@@ -156,7 +151,8 @@ mod tests {
         assert_eq!(Lease::holder(directory, "ship"), None);
         // However often it is looked at, it can be had.
         std::thread::scope(|scope| {
-            let looking = scope.spawn(|| (0..20_000).filter_map(|_| Lease::holder(directory, "ship")).count());
+            let looking =
+                scope.spawn(|| (0..20_000).filter_map(|_| Lease::holder(directory, "ship")).count());
             while !looking.is_finished() {
                 Lease::acquire(directory, "ship", "process 2").expect("nobody else has it");
             }

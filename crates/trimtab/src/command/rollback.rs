@@ -5,6 +5,7 @@ use std::time::Duration;
 use delivery::code::Code;
 use delivery::environment::Environment;
 use delivery::exit::Exit;
+use delivery::release::Release;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
 use delivery::traffic::Weight;
 use delivery::{Problem, RolloutId};
@@ -15,7 +16,7 @@ use crate::cli::Global;
 use crate::edges;
 use crate::environment as process;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{self, Output, ProblemWire};
 use crate::project::{self, Project};
 use crate::promote::{Arrival, Controller};
 
@@ -49,8 +50,29 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct RolledBack {
     version: u32,
-    rollout: String,
+    changes: Vec<Change>,
+    /// The gravest first; empty when all is as it was asked for.
+    problems: Vec<ProblemWire>,
+}
+
+/// One service in one environment.
+#[derive(Debug, Serialize)]
+struct Change {
+    service: String,
+    environment: String,
+    /// The version that goes.
+    from: String,
+    /// The version that serves instead; none where nothing served before.
+    to: Option<String>,
+    /// The rollout that is taken back, or that puts the version before back; none when it was only asked what would be done.
+    rollout: Option<String>,
     finished: bool,
+}
+
+/// The end, for programs and for people.
+fn conclude(changes: Vec<Change>, problems: Vec<Problem>, output: Output) -> super::Result {
+    let wires = output::wires(&problems);
+    output.conclude(&RolledBack { version: 1, changes, problems: wires }, problems)
 }
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
@@ -126,14 +148,25 @@ async fn take_back(
     id: &RolloutId,
     output: Output,
 ) -> super::Result {
-    let plan = controller.follower.state().rollouts[id].plan.clone();
+    let state = controller.follower.state();
+    let plan = state.rollouts[id].plan.clone();
+    let (service, environment) = (&plan.revision.service, &plan.environment.name);
+    let serving = state.slot(service, environment).and_then(|slot| state.release(slot.current.as_ref()?));
+    let to = serving.map(|release| release.version.clone());
+    let change = |finished| Change {
+        service: service.to_string(),
+        environment: environment.to_string(),
+        from: plan.version.clone(),
+        to: to.clone(),
+        rollout: Some(id.to_string()),
+        finished,
+    };
     if args.dry_run {
         output.line(format!(
             "would take {} {} back in {}",
             plan.revision.service, plan.version, plan.environment.name
         ));
-        output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: false });
-        return Ok(Exit::Success);
+        return conclude(vec![change(false)], Vec::new(), output);
     }
     let cause = RollbackCause::Requested { by: controller.actor.to_string(), reason: args.reason.clone() };
     let events = rollout::driver::withdrawal(&controller.follower.state().rollouts[id], cause);
@@ -150,20 +183,12 @@ async fn take_back(
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
-    output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: true });
-    match outcome {
-        RolloutOutcome::RolledBack => Ok(Exit::Success),
-        RolloutOutcome::Completed => {
-            let environment = &plan.environment.name;
-            Err(vec![
-                Problem::new(
-                    Code::NothingToRollBack,
-                    "the release was promoted just before it could be taken back",
-                )
-                .hint(format!("take it back now with: trimtab rollback --environment {environment}")),
-            ])
-        }
-    }
+    let problem = (outcome == RolloutOutcome::Completed).then(|| {
+        let message = "the release was promoted just before it could be taken back";
+        let hint = format!("take it back now with: trimtab rollback --environment {environment}");
+        Problem::new(Code::NothingToRollBack, message).hint(hint)
+    });
+    conclude(vec![change(problem.is_none())], Vec::from_iter(problem), output)
 }
 
 /// The kill switch: with a ledger that can't be written, the traffic is taken from the canary all the same. That can only
@@ -195,38 +220,77 @@ async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: O
     Ok(Exit::Success)
 }
 
+/// What serves and what served before it, for each service meant. All of it is looked at before anything is done, so that
+/// nothing ends half done.
+fn reversible(args: &Args, controller: &Controller<'_>) -> Result<Vec<(Release, Release)>, Vec<Problem>> {
+    let name = args.environment.as_deref().unwrap_or_default();
+    let environment = &controller.project.environment(name)?.name;
+    let state = controller.follower.state();
+    let (mut pairs, mut stuck) = (Vec::new(), Vec::new());
+    for service in controller.project.services(args.service.as_deref())? {
+        let Some(slot) = state.slot(&service.name, environment) else { continue };
+        let Some(bad) = slot.current.as_ref().and_then(|id| state.release(id)) else { continue };
+        match slot.previous.as_ref().and_then(|id| state.release(id)) {
+            Some(good) => pairs.push((bad.clone(), good.clone())),
+            None => {
+                let message = format!("nothing served {name} before {} {}", service.name, bad.version);
+                stuck.push(Problem::new(Code::NothingToRollBack, message));
+            }
+        }
+    }
+    if pairs.is_empty() && stuck.is_empty() {
+        return Err(vec![Problem::new(Code::NothingToRollBack, format!("nothing serves {name}"))]);
+    }
+    if stuck.is_empty() {
+        return Ok(pairs);
+    }
+    let able: Vec<String> = pairs.iter().map(|(bad, _)| bad.artifact.service.to_string()).collect();
+    if let (Some(first), Some(problem)) = (able.first(), stuck.first_mut()) {
+        let which = able.join(", ");
+        let command = format!("trimtab rollback --environment {name} --service {first}");
+        problem.hint = Some(format!("nothing was done; only these can go back: {which}; run: {command}"));
+    }
+    Err(stuck)
+}
+
 async fn revert(args: &Args, controller: &mut Controller<'_>, output: Output) -> super::Result {
+    let pairs = reversible(args, controller)?;
     let name = args.environment.as_deref().unwrap_or_default();
     let environment: Environment = controller.project.environment(name)?.clone();
-    let mut reverted = None;
-    for service in controller.project.services(args.service.as_deref())? {
-        let state = controller.follower.state();
-        let slot = state.slot(&service.name, &environment.name);
-        let Some(bad) = slot.and_then(|slot| state.release(slot.current.as_ref()?)).cloned() else {
-            continue;
+    let (mut changes, mut ends) = (Vec::new(), Vec::new());
+    for (bad, good) in &pairs {
+        let service = &bad.artifact.service;
+        let mut change = Change {
+            service: service.to_string(),
+            environment: name.to_owned(),
+            from: bad.version.clone(),
+            to: Some(good.version.clone()),
+            rollout: None,
+            finished: false,
         };
         if args.dry_run {
-            output.line(format!(
-                "would take {} {} back in {name} and start what served before",
-                service.name, bad.version
-            ));
-            return Ok(Exit::Success);
+            let (from, to) = (&bad.version, &good.version);
+            output.line(format!("would take {service} {from} back in {name} and start {to} again"));
+            changes.push(change);
+            continue;
         }
-        reverted = Some(controller.revert(&bad, &environment).await?);
+        match controller.revert(bad, &environment).await {
+            Ok(Arrival::Ended(id, outcome)) => {
+                change.finished = outcome == RolloutOutcome::Completed;
+                if !change.finished {
+                    let message = format!(
+                        "{service} {} did not come up again in {name} ({id}); {} still serves",
+                        good.version, bad.version
+                    );
+                    let problem = Problem::new(Code::PlatformUnavailable, message);
+                    ends.push(vec![problem.hint(format!("see: trimtab why {id}"))]);
+                }
+                change.rollout = Some(id.to_string());
+            }
+            Ok(Arrival::Already) => {}
+            Err(problems) => ends.push(problems),
+        }
+        changes.push(change);
     }
-    match reverted {
-        Some(Arrival::Ended(id, RolloutOutcome::Completed)) => {
-            output.json(&RolledBack { version: 1, rollout: id.to_string(), finished: true });
-            Ok(Exit::Success)
-        }
-        Some(Arrival::Ended(id, RolloutOutcome::RolledBack)) => {
-            let message = format!(
-                "the release that served before did not come up ({id}); the present one still serves"
-            );
-            Err(vec![Problem::new(Code::PlatformUnavailable, message).hint("see: trimtab why")])
-        }
-        Some(Arrival::Already) | None => {
-            Err(vec![Problem::new(Code::NothingToRollBack, format!("nothing serves {name}"))])
-        }
-    }
+    conclude(changes, super::gravest_first(ends), output)
 }
