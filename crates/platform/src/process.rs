@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 mod port;
@@ -144,6 +144,19 @@ pub fn become_reaper() {
     {
         // Refused only by kernels before 3.4; then orphans are found by their marker alone.
         let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
+    }
+}
+
+/// Raises how many files this process, and what it starts, may have open, towards `wanted`. Gives what it is now.
+pub fn raise_files_max(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    let now = current.unwrap_or(u64::MAX);
+    let reachable = wanted.min(maximum.unwrap_or(u64::MAX));
+    let raised = Rlimit { current: Some(reachable), maximum };
+    if now < reachable && rustix::process::setrlimit(Resource::Nofile, raised).is_ok() {
+        reachable
+    } else {
+        now
     }
 }
 

@@ -28,6 +28,7 @@ use super::state::{Entry, State, Storage, write_atomically};
 use super::wire::{ExpiredStatus, Role};
 use super::{EdgeConfig, Error};
 use crate::process::{self, Children};
+use crate::proxy::limits::CONNECTIONS_MAX;
 use crate::proxy::{self, ProxyLimits, Splitter};
 use crate::supervisor::{DigestOf, Persistence, Revision, Surroundings};
 
@@ -41,6 +42,8 @@ const SAVE_PAUSE: Duration = Duration::from_millis(50);
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// How long a predecessor that does not answer may keep the state directory.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Descriptors for everything but users' requests: the control socket, logs, the instances' output.
+const FILES_RESERVED: u64 = 256;
 /// Commands waiting at the desk.
 const JOBS_MAX: usize = 64;
 /// How long users' requests may take to finish when the edge stops.
@@ -114,9 +117,20 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
     });
     state.boots += 1;
     forget_canary(&mut state, &boot, around.clock.as_ref());
-    let splitter = Splitter::new(boot.clone(), ProxyLimits::default());
+    let splitter = Splitter::new(boot.clone(), limits());
     let host = Host::new(config.clone(), boot, listen.to_string(), around, splitter, (storage, state));
     Ok(Start { host: Arc::new(host), front, control })
+}
+
+/// The proxy's limits, with as many connections as there are file descriptors for, so that some are always left for the
+/// control socket: two for each client, whose requests need a connection to an instance each.
+fn limits() -> ProxyLimits {
+    let files = process::raise_files_max(FILES_RESERVED + 2 * CONNECTIONS_MAX as u64);
+    let connections = files.saturating_sub(FILES_RESERVED) / 2;
+    ProxyLimits {
+        connections: connections.clamp(1, CONNECTIONS_MAX as u64) as usize,
+        ..ProxyLimits::default()
+    }
 }
 
 /// One edge for each state directory: held until the process ends, however it ends. A predecessor that is just ending is

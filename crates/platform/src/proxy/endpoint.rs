@@ -59,6 +59,11 @@ impl Endpoint {
     /// No more kept connections: the instance is gone.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.clear();
+    }
+
+    /// Drops the connections that are kept now.
+    pub(super) fn clear(&self) {
         for shard in self.idle.iter() {
             lock(shard).clear();
         }

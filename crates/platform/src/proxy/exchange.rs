@@ -5,8 +5,9 @@
 //!
 //! A request is sent again, within [`ROUTINGS_MAX`]:
 //! - to another instance of the same revision, when the first did not accept the connection: nothing was sent yet;
-//! - on a new connection, when a kept one broke before it answered an idempotent request without a body (RFC 9110, 9.2.2):
-//!   the instance was just closing it. Neither is the revision's error if it then works;
+//! - on a new connection, when a kept one broke before it answered an idempotent request without a body (RFC 9110, 9.2.2).
+//!   Neither is the revision's error if it then works, the second only if the instance was just closing an idle connection:
+//!   otherwise the request broke it, which counts as a request and an error of its own;
 //! - to stable by [`RetryPolicy`]: that is the canary's error, and stable's time starts anew.
 
 use std::net::IpAddr;
@@ -99,7 +100,10 @@ impl<'a> Exchange<'a> {
     /// The response's head with its body, and what is to be settled when the body ends.
     pub(super) async fn run(&mut self) -> Result<(Response<Incoming>, Relay), Refusal> {
         for _ in 0..ROUTINGS_MAX {
-            let refusal = match std::future::poll_fn(|cx| Poll::Ready(self.step(cx))).await {
+            // Outside the runtime's budget: used up, it would make the socket pretend to be full, and the head would be
+            // written after the section.
+            let step = tokio::task::unconstrained(std::future::poll_fn(|cx| Poll::Ready(self.step(cx))));
+            let refusal = match step.await {
                 Step::Failed(refusal) => refusal,
                 Step::Connect(endpoint) => match self.connect(endpoint).await {
                     None => continue,
@@ -110,6 +114,11 @@ impl<'a> Exchange<'a> {
                     match upstream.answer(answer, self.began, self.upload.as_deref(), limits).await {
                         Ok(response) => return self.answered(response, endpoint, upstream),
                         Err(Failure::Broken) if upstream.used() && self.request.is_some() => {
+                            if !upstream.was_closing(self.began)
+                                && let Some(ticket) = self.ticket.take()
+                            {
+                                ticket.finish(true);
+                            }
                             self.fresh = true;
                             continue;
                         }
@@ -222,7 +231,8 @@ impl<'a> Exchange<'a> {
     /// Makes a connection for this request. `None` says: choose again.
     async fn connect(&mut self, endpoint: Arc<Endpoint>) -> Option<Refusal> {
         let limits = self.splitter.limits();
-        let attempt = Upstream::connect(endpoint.address, self.began + limits.response_head);
+        let Some(slot) = self.splitter.upstream_slot().await else { return Some(Refusal::Busy) };
+        let attempt = Upstream::connect(endpoint.address, self.began + limits.response_head, slot);
         let refusal = match timeout(limits.connect, attempt).await {
             Ok(Ok(upstream)) => {
                 self.made = Some((endpoint, upstream));
@@ -249,13 +259,16 @@ impl<'a> Exchange<'a> {
 
     /// Counts the failure. `Ok` says: go on, to stable.
     fn failed(&mut self, refusal: Refusal) -> Result<(), Refusal> {
-        if let Some(ticket) = self.ticket.take() {
-            ticket.finish(!refusal.is_clients());
+        match self.ticket.take() {
+            Some(ticket) if refusal == Refusal::Busy => ticket.withdraw(),
+            Some(ticket) => ticket.finish(!refusal.is_clients()),
+            None => {}
         }
         let retry = self.policy == RetryPolicy::IdempotentOnStable
             && self.choice == ArmChoice::Canary
             && !self.to_stable
             && !refusal.is_clients()
+            && refusal != Refusal::Busy
             && self.request.as_ref().is_some_and(|(parts, body)| {
                 parts.method.is_idempotent() && matches!(body, RequestBody::Empty)
             });

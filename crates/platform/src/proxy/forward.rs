@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,27 +12,36 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::exchange::Exchange;
 use super::headers;
 use super::refusal::Refusal;
 use super::splitter::Splitter;
-use super::tunnel;
+use super::tunnel::{self, Hold};
 
 /// A client's connection.
 pub(super) struct Client {
     splitter: Splitter,
     address: IpAddr,
     forwarded_for: HeaderValue,
+    /// Its place among the connections; a tunnel takes it over.
+    slot: Arc<OwnedSemaphorePermit>,
+    stopped: watch::Receiver<()>,
 }
 
 impl Client {
-    pub(super) fn new(splitter: Splitter, address: IpAddr) -> Self {
+    pub(super) fn new(
+        splitter: Splitter,
+        address: IpAddr,
+        slot: OwnedSemaphorePermit,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
         let address = address.to_canonical();
         let forwarded_for = HeaderValue::try_from(address.to_string());
         let forwarded_for = forwarded_for.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { splitter, address, forwarded_for }
+        Self { splitter, address, forwarded_for, slot: Arc::new(slot), stopped }
     }
 
     /// Answers a request.
@@ -58,7 +68,7 @@ impl Client {
         let result = exchange.run().await;
         let cookie = exchange.take_cookie();
         let mut response = match result {
-            Ok((response, relay)) => respond(response, relay, upgrade).await,
+            Ok((response, relay)) => self.respond(response, relay, upgrade).await,
             Err(refusal) => refusal.respond(),
         };
         if let Some(cookie) = cookie {
@@ -66,28 +76,30 @@ impl Client {
         }
         response
     }
-}
 
-async fn respond(
-    response: Response<Incoming>,
-    relay: Relay,
-    upgrade: Option<OnUpgrade>,
-) -> Response<ResponseBody> {
-    let (mut parts, incoming) = response.into_parts();
-    parts.version = Version::HTTP_11;
-    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
-        headers::strip_response(&mut parts.headers, false);
-        return Response::from_parts(parts, ResponseBody::relay(incoming, relay));
+    async fn respond(
+        &self,
+        response: Response<Incoming>,
+        relay: Relay,
+        upgrade: Option<OnUpgrade>,
+    ) -> Response<ResponseBody> {
+        let (mut parts, incoming) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            headers::strip_response(&mut parts.headers, false);
+            return Response::from_parts(parts, ResponseBody::relay(incoming, relay));
+        }
+        headers::strip_response(&mut parts.headers, true);
+        let Relay { upstream, mut ticket, .. } = relay;
+        let instance = upstream.into_socket().await;
+        let Some(client) = upgrade else {
+            // It switched although nobody had asked.
+            ticket.finish(true);
+            return Refusal::Malformed.respond();
+        };
+        ticket.count(false);
+        let hold = Hold { ticket, slot: Arc::clone(&self.slot), stopped: self.stopped.clone() };
+        tunnel::open(client, instance, self.splitter.limits().half_tunnel, hold);
+        Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
     }
-    headers::strip_response(&mut parts.headers, true);
-    let Relay { upstream, mut ticket, .. } = relay;
-    let socket = upstream.into_socket().await;
-    let (Some(client), Some((instance, early))) = (upgrade, socket) else {
-        // It switched although nobody had asked.
-        ticket.finish(true);
-        return Refusal::Malformed.respond();
-    };
-    ticket.count(false);
-    tunnel::open(client, instance, early, ticket);
-    Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
 }

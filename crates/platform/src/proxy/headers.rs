@@ -1,7 +1,7 @@
 //! What a gateway does to heads on their way (RFC 9110, 7.6; RFC 9112, 6; RFC 9113, 8.2).
 //!
 //! Requests: framing is unambiguous or refused, hop-by-hop fields end here, the target is in origin form with exactly one
-//! `Host`, which is kept as the client sent it; `X-Forwarded-For` and `Via` are appended to, `X-Forwarded-Proto` and
+//! `Host`, which is kept as the client sent it (`localhost` for an HTTP/1.0 client that sent none); `X-Forwarded-For` and `Via` are appended to, `X-Forwarded-Proto` and
 //! `X-Forwarded-Host` are set where an outer proxy has not. `Expect` ends here: this side sends the 100 itself, as soon as the
 //! instance's side wants the body. Responses: hop-by-hop fields end here.
 
@@ -42,6 +42,9 @@ pub(super) fn prepare(parts: &mut Parts, client: &HeaderValue, empty: bool) -> R
     {
         headers.insert(FORWARDED_HOST, host);
     }
+    if let Entry::Vacant(vacant) = headers.entry(HOST) {
+        vacant.insert(HeaderValue::from_static("localhost"));
+    }
     headers.append(VIA, HeaderValue::from_static(if second { "2.0 trimtab" } else { "1.1 trimtab" }));
     parts.version = Version::HTTP_11;
     Ok(upgrade)
@@ -68,8 +71,12 @@ fn options(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|option| !option.is_empty())
 }
 
+/// WebSockets alone: behind another protocol (`h2c`) there may be requests, which nobody here would see or split.
 fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE) && names_option(headers, "upgrade")
+    let mut asked = headers.get_all(UPGRADE).iter();
+    asked.next().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && asked.next().is_none()
+        && names_option(headers, "upgrade")
 }
 
 /// One way to tell the body's length, ours: `Content-Length`, or else chunked.
@@ -77,9 +84,11 @@ fn frame(headers: &mut HeaderMap, empty: bool) -> Result<(), Refusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !plain || headers.contains_key(CONTENT_LENGTH) {
+        if !plain {
             return Err(Refusal::Framing);
         }
+        // hyper has removed it; should it ever leave it, one way to tell the length is left all the same.
+        headers.remove(CONTENT_LENGTH);
         return Ok(());
     }
     if !empty && !headers.contains_key(CONTENT_LENGTH) {

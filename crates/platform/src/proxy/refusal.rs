@@ -13,7 +13,8 @@ pub(super) const REASON: HeaderName = HeaderName::from_static("x-trimtab-proxy")
 pub(super) enum Refusal {
     /// `CONNECT`: this is no forward proxy.
     Method,
-    /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112, 6.3), or a `Transfer-Encoding` that is not plain chunked.
+    /// A `Transfer-Encoding` that is not plain chunked. (Of `Content-Length` beside chunked, hyper takes the latter, removes
+    /// the former and closes after the answer, as RFC 9112, 6.3 allows.)
     Framing,
     /// No `Host`, or several.
     Host,
@@ -27,6 +28,8 @@ pub(super) enum Refusal {
     NoInstance,
     /// The routes kept changing.
     Rerouted,
+    /// All connections to instances that may be open are in use. Counted for no arm.
+    Busy,
     /// The instance refused or reset the connection attempt.
     Unreachable,
     /// The connection attempt took too long.
@@ -55,6 +58,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "no-instance", "no instance of the service is ready\n")
             }
             Self::Rerouted => (StatusCode::SERVICE_UNAVAILABLE, "rerouted", "the routes keep changing\n"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests are under way\n"),
             Self::Unreachable => {
                 (StatusCode::BAD_GATEWAY, "unreachable", "the service does not accept connections\n")
             }

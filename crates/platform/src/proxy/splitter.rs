@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use delivery::traffic::{ArmTotals, Sample, Weight};
 use delivery::{RevisionId, Timestamp};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use super::choose::{ArmChoice, Split, salt};
 use super::counters::Counters;
@@ -57,6 +58,8 @@ struct Registry {
 struct Shared {
     boot: String,
     limits: ProxyLimits,
+    /// Places for connections to instances.
+    upstreams: Arc<Semaphore>,
     tables: Sharded<RwLock<Arc<Table>>>,
     registry: Mutex<Registry>,
 }
@@ -76,7 +79,8 @@ impl Splitter {
     pub fn new(boot: String, limits: ProxyLimits) -> Self {
         let table = Arc::new(Registry::default().table());
         let tables = Sharded::new(|| RwLock::new(Arc::clone(&table)));
-        Self(Arc::new(Shared { boot, limits, tables, registry: Mutex::default() }))
+        let upstreams = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Shared { boot, limits, upstreams, tables, registry: Mutex::default() }))
     }
 
     /// Replaces the routes. When it returns, no request can start by the old ones.
@@ -165,6 +169,16 @@ impl Splitter {
 
     pub(super) fn limits(&self) -> &ProxyLimits {
         &self.0.limits
+    }
+
+    /// A place for one more connection to an instance; kept ones make room for it. `None` when none came free in time.
+    pub(super) async fn upstream_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slots = &self.0.upstreams;
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        self.registry().endpoints.iter().for_each(|endpoint| endpoint.clear());
+        timeout(self.0.limits.connect, Arc::clone(slots).acquire_owned()).await.ok()?.ok()
     }
 
     /// Runs a section under the routes in force. It must not wait for anything.

@@ -17,10 +17,11 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::body::{RequestBody, Turn, Upload};
-use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, ProxyLimits};
+use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, IDLE_CLOSE_AFTER, IDLE_CLOSE_WITHIN, ProxyLimits};
 use super::pause::Pause;
 use super::refusal::Refusal;
 
@@ -72,13 +73,27 @@ struct Link {
     used: bool,
     idle_since: Instant,
     pause: Pause,
+    /// Its place among the connections to instances.
+    slot: OwnedSemaphorePermit,
+}
+
+/// An upgraded connection's socket.
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    /// What was read from it already.
+    pub(super) early: Bytes,
+    pub(super) slot: OwnedSemaphorePermit,
 }
 
 /// A connection to an instance.
 pub(super) struct Upstream(Box<Link>);
 
 impl Upstream {
-    pub(super) async fn connect(address: SocketAddr, deadline: Instant) -> io::Result<Self> {
+    pub(super) async fn connect(
+        address: SocketAddr,
+        deadline: Instant,
+        slot: OwnedSemaphorePermit,
+    ) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = Builder::new()
@@ -89,12 +104,19 @@ impl Upstream {
             .map_err(io::Error::other)?;
         let now = Instant::now();
         let pause = Pause::until(deadline);
-        Ok(Self(Box::new(Link { sender, connection, done: false, used: false, idle_since: now, pause })))
+        let link = Link { sender, connection, done: false, used: false, idle_since: now, pause, slot };
+        Ok(Self(Box::new(link)))
     }
 
     /// Whether it has carried a request before: such a connection may be closing just as the next request is written.
     pub(super) fn used(&self) -> bool {
         self.0.used
+    }
+
+    /// Whether a kept connection that broke without an answer to what was sent at `sent` was, as far as can be told, just
+    /// being closed for idleness. A busy connection, or one that broke later, was broken by the request.
+    pub(super) fn was_closing(&self, sent: Instant) -> bool {
+        sent.duration_since(self.0.idle_since) >= IDLE_CLOSE_AFTER && sent.elapsed() <= IDLE_CLOSE_WITHIN
     }
 
     pub(super) fn idle_since(&self) -> Instant {
@@ -175,15 +197,16 @@ impl Upstream {
         Some(self)
     }
 
-    /// After a 101: the socket, and what was read from it already. `None` if it closed instead.
-    pub(super) async fn into_socket(mut self) -> Option<(TcpStream, Bytes)> {
+    /// After a 101: the socket.
+    pub(super) async fn into_socket(mut self) -> Socket {
         std::future::poll_fn(|cx| {
             self.poll(cx);
             if self.0.done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
         .await;
-        let parts = self.0.connection.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        let Link { connection, slot, .. } = *self.0;
+        let parts = connection.into_parts();
+        Socket { stream: parts.io.into_inner(), early: parts.read_buf, slot }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) {

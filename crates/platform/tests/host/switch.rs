@@ -55,6 +55,30 @@ async fn the_kill_switch_wins_over_a_promotion_on_its_way_to_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_kill_switch_answers_however_many_clients_there_are() {
+    platform::process::raise_files_max(4_096);
+    let bed = Bed::new();
+    let mut program = Bed::program();
+    program[2] = format!("ulimit -n 1024; {}", program[2]);
+    let edge = Edge::ensure(&bed.config, &program).await.unwrap();
+    applied(&edge, start(1, 1, bed.spec(1, "good"))).await;
+    applied(&edge, command(1, 2, Effect::Promote { revision: revision(1) })).await;
+    applied(&edge, start(2, 1, bed.spec(2, "good"))).await;
+    applied(&edge, weight(2, 2, percent(50.0), 60_000, OnExpiry::Rollback)).await;
+    let listen = edge.status().await.unwrap().listen;
+    let mut clients = Vec::new();
+    for _ in 0..1_100 {
+        // Those beyond the limit wait in the backlog, and beyond that for their handshake.
+        let connect = tokio::net::TcpStream::connect(&listen);
+        let Ok(client) = tokio::time::timeout(Duration::from_millis(200), connect).await else { break };
+        clients.push(client.unwrap());
+    }
+    assert!(clients.len() > 400, "{}", clients.len());
+    let lowered = tokio::time::timeout(Duration::from_secs(1), edge.lower(Weight::ZERO)).await;
+    assert_eq!(lowered.unwrap().unwrap().from, percent(50.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lowered_weight_does_not_come_back_with_the_edge() {
     let bed = Bed::new();
     let edge = bed.with_canary(60_000, OnExpiry::Hold).await;

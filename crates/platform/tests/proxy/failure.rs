@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
+use platform::proxy::limits::IDLE_CLOSE_AFTER;
 use platform::proxy::{ProxyLimits, RetryPolicy, Routes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -240,23 +241,61 @@ async fn another_instance_takes_over_when_one_does_not_accept() {
     assert_eq!((totals.requests, totals.errors), (12, 0));
 }
 
-/// The instance closes kept connections just as the next request comes: each connection answers once.
-#[tokio::test]
-async fn a_kept_connection_that_closes_is_replaced_for_idempotent_requests() {
-    let address = raw_instance(|mut stream| async move {
+/// Each connection answers once, and closes on the second request.
+async fn answers_once() -> std::net::SocketAddr {
+    raw_instance(|mut stream| async move {
         if read_head(&mut stream).await {
             drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await);
             read_head(&mut stream).await;
         }
     })
-    .await;
-    let proxy = Proxy::start(only(address)).await;
+    .await
+}
+
+/// The instance closes idle connections just as the next request comes: nobody's error.
+#[tokio::test]
+async fn a_kept_connection_that_closes_is_replaced_for_idempotent_requests() {
+    let proxy = Proxy::start(only(answers_once().await)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        assert_eq!(client.text(get("/")).await, "ok");
+        tokio::time::sleep(IDLE_CLOSE_AFTER + Duration::from_millis(20)).await;
+    }
+    let totals = proxy.settled(STABLE).await;
+    assert_eq!((totals.requests, totals.errors), (2, 0));
+}
+
+/// A busy connection does not close for idleness: a revision that drops requests must not hide behind the second try.
+#[tokio::test]
+async fn a_busy_connection_that_breaks_is_replaced_and_an_error() {
+    let proxy = Proxy::start(only(answers_once().await)).await;
     let mut client = proxy.client().await;
     for _ in 0..6 {
         assert_eq!(client.text(get("/")).await, "ok");
     }
     let totals = proxy.settled(STABLE).await;
-    assert_eq!((totals.requests, totals.errors), (6, 0));
+    assert_eq!((totals.requests, totals.errors), (11, 5));
+}
+
+/// A client that never reads its response does not hold its instance's connection for ever.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let address = raw_instance(|mut stream| async move {
+        read_head(&mut stream).await;
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await);
+        while stream.write_all(&[0; 65_536]).await.is_ok() {}
+    })
+    .await;
+    let limits = ProxyLimits { write_stall: Duration::from_millis(500), ..ProxyLimits::default() };
+    let proxy = Proxy::limited(only(address), limits).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: s\r\n\r\n").await.unwrap();
+    while proxy.splitter.sent(&crate::world::revision(STABLE)) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let totals = proxy.settled(STABLE).await;
+    assert_eq!((totals.requests, totals.errors), (1, 0));
+    drop(stream);
 }
 
 #[tokio::test]

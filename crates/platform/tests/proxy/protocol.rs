@@ -149,11 +149,60 @@ async fn a_head_that_never_ends_is_cut_off() {
     let (address, _) = named("stable").await;
     let limits = ProxyLimits { request_head: Duration::from_millis(150), ..ProxyLimits::default() };
     let proxy = Proxy::limited(only(address), limits).await;
+    for start in ["GET / HTTP/1.1\r\nhos", "", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "{start:?} is still open");
+    }
+}
+
+/// A preface that comes in two parts is one all the same.
+#[tokio::test]
+async fn a_preface_may_come_in_parts() {
+    let proxy = Proxy::start(only(mirror().await)).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nhos").await.unwrap();
-    let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut rest)).await;
-    assert!(closed.is_ok(), "still open");
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    // The rest, and empty settings.
+    stream.write_all(b"\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    stream.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "settings");
+}
+
+/// Streams of one connection may not take all descriptors: further ones are told so, and it is no arm's error.
+#[tokio::test]
+async fn connections_to_instances_are_limited_too() {
+    let address = instance(|request| async move {
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        Response::new(full("done"))
+    })
+    .await;
+    let connect = Duration::from_millis(100);
+    let proxy =
+        Proxy::limited(only(address), ProxyLimits { connections: 1, connect, ..ProxyLimits::default() })
+            .await;
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let ask = |path: &str| Request::get(format!("http://shop.example{path}")).body(empty()).unwrap();
+    let slow = tokio::spawn(sender.send_request(ask("/slow")));
+    while proxy.splitter.sent(&crate::world::revision(STABLE)) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let busy = sender.send_request(ask("/")).await.unwrap();
+    assert_eq!((busy.status().as_u16(), crate::world::reason(busy.headers())), (503, "busy"));
+    drop(slow.await.unwrap().unwrap().into_body().collect().await);
+    let totals = proxy.settled(STABLE).await;
+    assert_eq!((totals.requests, totals.errors), (1, 0));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+use platform::proxy::ProxyLimits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
@@ -189,6 +190,53 @@ async fn an_upgraded_connection_is_a_tunnel() {
     drop(stream);
     let totals = proxy.settled(STABLE).await;
     assert_eq!((totals.requests, totals.errors), (1, 0));
+}
+
+/// Opens a tunnel to the echo server.
+async fn tunnel(proxy: &Proxy) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let ask = b"GET /ws HTTP/1.1\r\nhost: s\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nhello") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    stream
+}
+
+#[tokio::test]
+async fn a_tunnel_keeps_its_place_among_the_connections() {
+    let limits = ProxyLimits { connections: 1, ..ProxyLimits::default() };
+    let proxy = Proxy::limited(only(echo_server().await), limits).await;
+    let first = tunnel(&proxy).await;
+    {
+        let mut second = std::pin::pin!(tunnel(&proxy));
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut second).await.is_err());
+        drop(first);
+        drop(second.await);
+    }
+    // Tunnels don't hold up the proxy's end.
+    let _third = tunnel(&proxy).await;
+    tokio::time::timeout(Duration::from_secs(5), proxy.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_soon_after_its_instance() {
+    let address = raw_instance(|mut stream| async move {
+        let mut head = [0; 1024];
+        drop(stream.read(&mut head).await);
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
+        stream.write_all(answer).await.unwrap();
+    })
+    .await;
+    let limits = ProxyLimits { half_tunnel: Duration::from_millis(100), ..ProxyLimits::default() };
+    let proxy = Proxy::limited(only(address), limits).await;
+    let mut stream = tunnel(&proxy).await;
+    // The client neither sends nor closes.
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(proxy.settled(STABLE).await.in_flight, 0);
+    drop(stream);
 }
 
 #[tokio::test]
