@@ -212,12 +212,8 @@ impl Cache {
     /// give it back; else somebody's work could be lost, and the task is to be run.
     pub(crate) fn placement(&self, entry: &Entry, effort: Effort) -> Result<Placement, StateError> {
         let paths = entry.outputs.iter().map(|output| output.path.clone()).collect();
-        let states = match self.states(paths, effort) {
-            Err(StateError::Unreadable(what)) => return Ok(Placement::Foreign(what)),
-            states => states?,
-        };
         let mut missing = Vec::new();
-        for (output, (path, state)) in entry.outputs.iter().zip(states) {
+        for (output, (path, state)) in entry.outputs.iter().zip(self.states(paths, effort)?) {
             match state {
                 Some(state) if state == output.state => {}
                 Some(state) if state.kind != Kind::Link && !self.has(&state.hash) => {
@@ -227,7 +223,7 @@ impl Cache {
             }
         }
         if let Some(link) = missing.iter().find_map(|output| link_above(&self.root, &output.path)) {
-            return Ok(Placement::Foreign(link.to_owned()));
+            return Err(StateError::Unreadable(format!("{link} is a link")));
         }
         Ok(Placement::Missing(missing))
     }

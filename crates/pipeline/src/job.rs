@@ -188,7 +188,7 @@ impl Workshop {
         let damaged = |what| Unplaced::Because(Difference::EntryDamaged(what));
         let unknown = |error| match error {
             StateError::Busy => Unplaced::Busy,
-            StateError::Unreadable(what) => foreign(what),
+            StateError::Unreadable(what) => Unplaced::Because(Difference::OutputUnreadable(what)),
         };
         let missing = match self.cache.placement(entry, effort).map_err(unknown)? {
             Placement::Missing(missing) => missing,
@@ -201,7 +201,7 @@ impl Workshop {
         if effort == Effort::Glance && !(missing.is_empty() && own.is_empty()) {
             return Err(Unplaced::Busy);
         }
-        self.clear(job, &own).map_err(|what| Unplaced::Because(Difference::OutputForeign(what)))?;
+        self.clear(job, &own).map_err(|what| Unplaced::Because(Difference::OutputUnreadable(what)))?;
         self.cache.restore(key, &missing).map_err(damaged)?;
         if !missing.is_empty() {
             self.touched(job);

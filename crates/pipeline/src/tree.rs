@@ -181,6 +181,8 @@ struct Listing {
     files: Vec<String>,
     /// Those files that are links to folders.
     links: BTreeSet<String>,
+    /// Those files that are ignored, but tracked.
+    ignored: BTreeSet<String>,
     /// Folders with names or entries that can't be read; lists that need them are refused.
     unreadable: Vec<(String, String)>,
 }
@@ -283,11 +285,20 @@ impl Tree {
         let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
         let stale = std::mem::take(&mut walked.stale);
         let listing = match walked.listing.take() {
-            None => Arc::new(self.list(&self.bases)),
+            None => Arc::new(self.list(&self.root, &self.bases)),
             Some(known) if stale.is_empty() => known,
             Some(known) => {
                 let mut listing = Arc::unwrap_or_clone(known);
-                listing.replace(self.list(&stale), &stale);
+                // A folder that is not ignored can be walked by itself, without its siblings; else git's rules are asked from the top.
+                let (direct, rest): (BTreeSet<String>, _) =
+                    stale.into_iter().partition(|base| listing.is_seen(&self.root, base));
+                for base in direct {
+                    let fresh = self.list(&self.root.join(&base), &BTreeSet::from([base.clone()]));
+                    listing.replace(fresh, &BTreeSet::from([base]));
+                }
+                if !rest.is_empty() {
+                    listing.replace(self.list(&self.root, &rest), &rest);
+                }
                 Arc::new(listing)
             }
         };
@@ -295,12 +306,12 @@ impl Tree {
         listing
     }
 
-    /// Walks below the bases.
-    fn list(&self, bases: &BTreeSet<String>) -> Listing {
+    /// Walks below the bases, beginning in the folder.
+    fn list(&self, from: &Utf8Path, bases: &BTreeSet<String>) -> Listing {
         let mut listing = std::thread::scope(|scope| {
             // git answers while the walk goes on.
             scope.spawn(|| self.tracked().len());
-            walk(&self.root, bases)
+            walk(&self.root, from, bases)
         });
         let tracked = self.tracked();
         for base in bases {
@@ -312,12 +323,21 @@ impl Tree {
 }
 
 impl Listing {
+    /// Whether the base is a folder that surely is not ignored.
+    fn is_seen(&self, root: &Utf8Path, base: &str) -> bool {
+        let below = range(&self.files, base);
+        let is_folder = || root.join(base).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        !base.is_empty() && below.iter().any(|path| !self.ignored.contains(path)) && is_folder()
+    }
+
     /// Takes another listing for all that is at or below the bases.
     fn replace(&mut self, other: Self, bases: &BTreeSet<String>) {
         self.files.retain(|path| !within(path, bases));
         self.links.retain(|path| !within(path, bases));
+        self.ignored.retain(|path| !within(path, bases));
         self.unreadable.retain(|(path, _)| !within(path, bases));
         self.files.extend(other.files.into_iter().filter(|path| within(path, bases)));
+        self.ignored.extend(other.ignored);
         self.links.extend(other.links.into_iter().filter(|path| within(path, bases)));
         self.unreadable.extend(other.unreadable.into_iter().filter(|(path, _)| leads(path, bases)));
         // Two sorted runs, which this sort merges.
@@ -335,6 +355,7 @@ impl Listing {
                 self.links.insert(path.clone());
             }
             if meta.is_symlink() || meta.is_file() {
+                self.ignored.insert(path.clone());
                 self.files.push(path);
             }
         }
@@ -413,14 +434,14 @@ fn without(mut listing: Listing, never: &[Pattern], tracked: &[String]) -> Listi
     listing
 }
 
-fn walk(root: &Utf8Path, bases: &BTreeSet<String>) -> Listing {
+fn walk(root: &Utf8Path, from: &Utf8Path, bases: &BTreeSet<String>) -> Listing {
     let mut listing = Listing::default();
     if bases.is_empty() {
         return listing;
     }
     let filter_bases = bases.clone();
     let filter_root = root.to_owned();
-    let walk = ignore::WalkBuilder::new(root)
+    let walk = ignore::WalkBuilder::new(from)
         .hidden(false)
         .ignore(false)
         .git_global(false)

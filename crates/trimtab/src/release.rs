@@ -256,7 +256,7 @@ fn answered_for(
         service.name
     );
     Err(vec![Problem::new(Code::ArtifactUnpackable, message).hint(
-        "remove it, or leave it out of the artifact patterns; if a task makes it, name it among the task's outputs",
+        "remove it, or leave it out of the artifact patterns; a task that makes it must name it among its outputs and write it anew",
     )])
 }
 

@@ -66,6 +66,8 @@ pub enum Difference {
     EntryDamaged(String),
     /// An output was changed by something else, and the cache does not overwrite what it could not give back.
     OutputForeign(String),
+    /// What lies where an output goes can't be looked at.
+    OutputUnreadable(String),
     /// Something lies among the outputs that no task is known to have written.
     OutputUnknown(String),
     /// The task says `cache = false`.
@@ -103,6 +105,7 @@ impl fmt::Display for Difference {
             Self::EntryGone => f.write_str("the earlier result is no longer kept"),
             Self::EntryDamaged(what) => write!(f, "the kept result was damaged: {what}"),
             Self::OutputForeign(path) => write!(f, "output {path} was changed by something else"),
+            Self::OutputUnreadable(what) => write!(f, "an output can't be looked at: {what}"),
             Self::OutputUnknown(path) => {
                 write!(f, "{path} lies among the outputs, and no task is known to have written it")
             }

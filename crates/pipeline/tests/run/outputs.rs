@@ -168,7 +168,7 @@ async fn nothing_is_put_back_through_a_link() {
     symlink(elsewhere.path(), world.root.join("out")).unwrap();
     let report = world.run().await;
     assert!(!of(&report, "a").cached);
-    assert!(why(&report, "a").contains("out is a link"), "{}", why(&report, "a"));
+    assert!(why(&report, "a").starts_with("run: an output can't be looked at: out is a link; "));
     assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
 }
 
