@@ -7,9 +7,9 @@ use delivery::code::Code;
 use delivery::effect::{Effect, RevisionSpec};
 use delivery::environment::Environment;
 use delivery::layout::Layout;
-use delivery::{EnvironmentName, Problem, RevisionId, ServiceName, text};
+use delivery::{Problem, RevisionId, ServiceName, text};
 use futures_util::future::join_all;
-use platform::edge::{Edge, EdgeConfig, InstanceState, InstanceStatus, RevisionStatus, Role, Status};
+use platform::edge::{Edge, EdgeConfig, InstanceState, InstanceStatus, RevisionStatus, Role};
 use rollout::state::State;
 use rollout::world::Host;
 use store::Blobs;
@@ -90,6 +90,8 @@ pub(crate) struct Health {
     pub(crate) instances: usize,
     /// What is wrong and what to do about it; `None` when all instances are ready.
     pub(crate) trouble: Option<(String, String)>,
+    /// What is wrong with the canary, if there is one, and where its output is. The record can't know: it holds traffic.
+    pub(crate) canary: Option<(String, Utf8PathBuf)>,
 }
 
 /// Asks the edge how its stable release does.
@@ -113,29 +115,34 @@ pub(crate) async fn health(config: &EdgeConfig) -> Health {
     };
     let stable = status.revision(Role::Stable);
     let (ready, instances) = stable.map_or((0, 0), |stable| (ready(stable), stable.instances.len()));
-    let place = (&config.service, &config.environment);
-    let trouble = if stable.is_some() && ready == instances { None } else { Some(shortage(stable, place)) };
-    Health { address: Some(status.listen), ready, instances, trouble }
+    let trouble = match stable {
+        Some(stable) => shortage(stable).map(|what| (what, format!("see {}; {}", stable.log, back(config)))),
+        None => Some(("its edge runs, but without the release".into(), back(config))),
+    };
+    let canary = status.revision(Role::Canary);
+    let canary = canary.and_then(|canary| Some((shortage(canary)?, canary.log.clone())));
+    Health { address: Some(status.listen), ready, instances, trouble, canary }
+}
+
+fn back(config: &EdgeConfig) -> String {
+    let (service, environment) = (&config.service, &config.environment);
+    format!(
+        "to put back what served before, run: trimtab rollback --environment {environment} --service {service}"
+    )
 }
 
 fn ready(revision: &RevisionStatus) -> usize {
     revision.instances.iter().filter(|instance| instance.state == InstanceState::Ready).count()
 }
 
-/// Why fewer instances than there should be are ready, and what to do.
-fn shortage(
-    stable: Option<&RevisionStatus>,
-    (service, environment): (&ServiceName, &EnvironmentName),
-) -> (String, String) {
-    let back = format!(
-        "to put back what served before, run: trimtab rollback --environment {environment} --service {service}"
-    );
-    let Some(stable) = stable else { return ("its edge runs, but without the release".into(), back) };
-    let last = |instance: &InstanceStatus| instance.last_end.clone();
-    let ended = stable.instances.iter().filter(|one| one.state != InstanceState::Ready).find_map(last);
+/// Why fewer instances than there should be are ready; `None` when all are.
+fn shortage(revision: &RevisionStatus) -> Option<String> {
+    let waiting = |one: &&InstanceStatus| one.state != InstanceState::Ready;
+    revision.instances.iter().find(waiting)?;
+    let ended = revision.instances.iter().filter(waiting).find_map(|one| one.last_end.clone());
     let ended = ended.map_or(String::new(), |end| format!("; the last to end: {end}"));
-    let of = text::count(stable.instances.len() as u64, "instance");
-    (format!("{} of {of} ready{ended}", ready(stable)), format!("see {}; {back}", stable.log))
+    let of = text::count(revision.instances.len() as u64, "instance");
+    Some(format!("{} of {of} ready{ended}", ready(revision)))
 }
 
 /// Sees to it that what serves by the record does so: starts its edge, which brings back what ran, and waits until an
@@ -149,16 +156,17 @@ pub(crate) async fn bring_back(
     let config = config(project, service, environment);
     let refuse = |error: platform::edge::Error| vec![error.problem()];
     let edge = Edge::ensure(&config, &program()).await.map_err(refuse)?;
-    let own = |status: &Status| status.revision(Role::Stable).filter(|own| own.id == *stable).cloned();
     loop {
         let status = edge.status().await.map_err(refuse)?;
-        let found = own(&status);
-        if found.as_ref().is_some_and(|stable| ready(stable) > 0) {
+        let own = status.revision(Role::Stable).filter(|own| own.id == *stable);
+        if own.is_some_and(|own| ready(own) > 0) {
             return Ok(());
         }
         // An edge gives what it restores the time that the manifest gives it.
         if !status.restoring {
-            let (what, action) = shortage(found.as_ref(), (service, &environment.name));
+            let health = health(&config).await;
+            let (what, action) =
+                health.trouble.unwrap_or_else(|| ("another release does".into(), back(&config)));
             let message = format!("{service} should serve {}: {what}", environment.name);
             return Err(vec![Problem::new(Code::PlatformUnavailable, message).hint(action)]);
         }

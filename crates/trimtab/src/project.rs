@@ -190,6 +190,11 @@ pub(crate) fn unknown<'a>(
         return problem.hint(format!("did you mean {near}?"));
     }
     let all: Vec<&str> = known.collect();
-    let list = if all.is_empty() { "none is defined in trimtab.toml".into() } else { all.join(", ") };
+    let defined = matches!(code, Code::TaskUnknown | Code::EnvironmentUnknown | Code::ServiceUnknown);
+    let list = match (all.is_empty(), defined) {
+        (true, true) => "none is defined in trimtab.toml".into(),
+        (true, false) => "none yet".into(),
+        (false, _) => all.join(", "),
+    };
     problem.hint(format!("known: {list}"))
 }

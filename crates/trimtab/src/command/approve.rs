@@ -31,6 +31,12 @@ pub(crate) struct Args {
     /// The environment. Without one: the first that asks for approval.
     #[arg(long, short)]
     environment: Option<String>,
+    /// The service, when several have a release of this version.
+    #[arg(long, short)]
+    service: Option<String>,
+    /// Only say what would be approved.
+    #[arg(long)]
+    dry_run: bool,
     /// Why.
     #[arg(long, short, default_value = "")]
     comment: String,
@@ -45,6 +51,7 @@ struct Approved {
     what: String,
     environment: String,
     by: String,
+    recorded: bool,
 }
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
@@ -57,9 +64,14 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         Some(event) => event,
         None => approval(args, &project, state, &actor)?,
     };
-    follower.ledger().append(&actor, now, vec![event]).await.map_err(project::problems)?;
-    output.line(format!("{actor} approved {approved} for {environment}"));
-    output.json(&Approved { version: 1, what: approved, environment, by: actor.to_string() });
+    if args.dry_run {
+        output.line(format!("{actor} would approve {approved} for {environment}"));
+    } else {
+        follower.ledger().append(&actor, now, vec![event]).await.map_err(project::problems)?;
+        output.line(format!("{actor} approved {approved} for {environment}"));
+    }
+    let recorded = !args.dry_run;
+    output.json(&Approved { version: 1, what: approved, environment, by: actor.to_string(), recorded });
     Ok(Exit::Success)
 }
 
@@ -89,7 +101,7 @@ fn held(args: &Args, state: &State, actor: &Actor, now: Timestamp) -> Result<Opt
 }
 
 fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Result<Approval, Vec<Problem>> {
-    let release = release(args, state)?;
+    let release = release(args, project, state)?;
     let environment = environment(args, project, state, release)?;
     if let Err(code) = may_approve(project, state, release, environment, actor) {
         return Err(vec![refusal(code, release, environment, actor)]);
@@ -132,26 +144,46 @@ fn refusal(code: Code, release: &Release, environment: &Environment, actor: &Act
     Problem::new(code, message).hint(format!("ask: {who}"))
 }
 
-fn release<'a>(args: &Args, state: &'a State) -> Result<&'a Release, Vec<Problem>> {
-    let newest_first = || state.releases.iter().rev().map(|record| &record.release);
-    match &args.thing {
-        None => newest_first().next().ok_or_else(|| {
-            vec![
-                Problem::new(Code::NothingToApprove, "there is no release yet")
-                    .hint("make one with: trimtab ship"),
-            ]
-        }),
-        Some(thing) => newest_first()
-            .find(|release| release.id.as_str() == thing || release.version == *thing)
-            .ok_or_else(|| {
-                let known = state.releases.iter().map(|record| record.release.id.as_str());
-                vec![project::unknown(
-                    Code::ThingUnknown,
-                    format!("there is no release {thing:?}"),
-                    thing,
-                    known,
-                )]
-            }),
+/// The release that was named, or the one that waits. Each service may have one of the same version.
+fn release<'a>(args: &Args, project: &Project, state: &'a State) -> Result<&'a Release, Vec<Problem>> {
+    project.services(args.service.as_deref())?;
+    let mut meant: Vec<&Release> = Vec::new();
+    for release in state.releases.iter().rev().map(|record| &record.release) {
+        let service = &release.artifact.service;
+        let named = match args.thing.as_deref() {
+            Some(thing) => release.id.as_str() == thing || release.version == thing,
+            None => state.release_latest(service).is_some_and(|latest| latest.id == release.id),
+        };
+        let asked = args.service.as_ref().is_none_or(|name| service.as_str() == name);
+        if named && asked && !meant.iter().any(|other| other.artifact.service == *service) {
+            meant.push(release);
+        }
+    }
+    // Of several that nobody named, those count that wait for somebody.
+    if args.thing.is_none() && meant.len() > 1 {
+        meant.retain(|release| environment(args, project, state, release).is_ok());
+    }
+    match (meant.as_slice(), &args.thing) {
+        ([one], _) => Ok(one),
+        ([], Some(thing)) => {
+            let known = state.releases.iter().map(|record| record.release.id.as_str());
+            let message = format!("there is no release {thing:?}");
+            Err(vec![project::unknown(Code::ThingUnknown, message, thing, known)])
+        }
+        ([], None) if state.releases.is_empty() => {
+            let problem = Problem::new(Code::NothingToApprove, "there is no release yet");
+            Err(vec![problem.hint("make one with: trimtab ship")])
+        }
+        ([], None) => {
+            let problem = Problem::new(Code::NothingToApprove, "no release waits for an approval");
+            Err(vec![problem.hint("see: trimtab why")])
+        }
+        (several, _) => {
+            let names = several.iter().map(|one| format!("{} {}", one.artifact.service, one.version));
+            let names: Vec<String> = names.collect();
+            let message = format!("several releases may be meant: {}", names.join(", "));
+            Err(vec![Problem::new(Code::RequestInvalid, message).hint("say which with --service")])
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use delivery::code::Code;
 use delivery::event::TaskOutcome;
+use delivery::exit::Exit;
 use delivery::text;
 use delivery::{Problem, TaskName};
 use serde::Serialize;
@@ -36,6 +37,16 @@ pub(crate) struct Args {
     /// Tasks at once. Without it: as many as there are processors.
     #[arg(long, short)]
     jobs: Option<usize>,
+    /// Only say which tasks would be run or looked up.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What would be run, for programs.
+#[derive(Debug, Serialize)]
+struct Intended {
+    version: u32,
+    tasks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +86,13 @@ struct GateWire {
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     let wanted = wanted(args, &project)?;
+    if args.dry_run {
+        let tasks: Vec<String> =
+            carry::plan(&project, &wanted)?.names().iter().map(ToString::to_string).collect();
+        tasks.iter().for_each(|task| output.line(format!("would run {task}, or take it from the cache")));
+        output.json(&Intended { version: 1, tasks });
+        return Ok(Exit::Success);
+    }
     let follower = project.follower()?;
     let clock = project::clock(&follower);
     let actor = project.actor(None).unwrap_or_else(|_| delivery::Actor::Machine("trimtab".into()));

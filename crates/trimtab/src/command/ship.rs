@@ -179,8 +179,13 @@ async fn carry_through(
             let name = format!("{} {}", release.artifact.service, release.version);
             let message =
                 format!("{name} was taken back in {}: {}", environment.name, cause.unwrap_or_default());
-            let problem = Problem::new(Code::RolledBack, message);
-            return Err(vec![problem.hint(format!("the whole story: trimtab why {id}"))]);
+            let revision = delivery::RevisionId::of_rollout(&id);
+            let logs = controller.project.layout.edge_logs(&release.artifact.service, &environment.name);
+            let hint = format!(
+                "its output: {}; the whole story: trimtab why {id}",
+                logs.join(format!("{revision}.log"))
+            );
+            return Err(vec![Problem::new(Code::RolledBack, message).hint(hint)]);
         }
         if last == Some(&environment.name) {
             break;

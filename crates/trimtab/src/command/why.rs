@@ -63,21 +63,33 @@ async fn outages(project: &Project, state: &State) -> Vec<Why> {
     let mut found = Vec::new();
     for config in edges::all(project) {
         let (service, environment) = (&config.service, &config.environment);
+        let health = edges::health(&config).await;
         let current = state.slot(service, environment).and_then(|slot| slot.current.as_ref());
-        let Some(release) = current.and_then(|id| state.release(id)) else { continue };
-        let Some((trouble, action)) = edges::health(&config).await.trouble else { continue };
-        let version = &release.version;
-        found.push(Why {
-            subject: format!("{service} {version} in {environment}"),
-            names: vec![
-                service.to_string(),
-                environment.to_string(),
-                release.id.to_string(),
-                version.clone(),
-            ],
-            blockers: vec![trouble],
-            actions: vec![action],
-        });
+        let serving = current.and_then(|id| state.release(id));
+        if let (Some(release), Some((trouble, action))) = (serving, health.trouble) {
+            found.push(Why {
+                subject: format!("{service} {} in {environment}", release.version),
+                names: vec![
+                    service.to_string(),
+                    environment.to_string(),
+                    release.id.to_string(),
+                    release.version.clone(),
+                ],
+                blockers: vec![trouble],
+                actions: vec![action],
+            });
+        }
+        if let (Some(rollout), Some((trouble, log))) =
+            (state.rollout_active(service, environment), health.canary)
+        {
+            let plan = &rollout.plan;
+            found.push(Why {
+                subject: format!("canary {service} {} in {environment}", plan.version),
+                names: vec![plan.id.to_string(), service.to_string(), environment.to_string()],
+                blockers: vec![trouble],
+                actions: vec![format!("see {log}; to take it back, run: trimtab rollback {}", plan.id)],
+            });
+        }
     }
     found
 }
