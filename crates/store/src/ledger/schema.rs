@@ -7,10 +7,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::Utf8Path;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::Access;
 
 use crate::error::Error;
 
@@ -18,6 +20,8 @@ use crate::error::Error;
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first SQLite without the WAL-reset bug, which could lose commits.
 const SQLITE_MIN: i32 = 3_051_003;
+/// Tells this process's attempts to make a file apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Marks the file as ours: "TRIM" in ASCII.
 const APPLICATION: i64 = 0x5452_494d;
 
@@ -205,6 +209,11 @@ fn retry_busy<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::
     }
 }
 
+/// Makes the directory and the file when they are missing, and sees whether the file may be written.
+///
+/// The file itself is never opened here: POSIX takes all of a process's locks on a file away when it closes any
+/// descriptor of it, also those that SQLite holds for another handle of this process. So a new file is made under
+/// another name, and gets its own when it is closed.
 fn create(path: &Utf8Path) -> Result<(), Error> {
     let writable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => Error::ReadOnly { path: path.to_owned() },
@@ -212,15 +221,26 @@ fn create(path: &Utf8Path) -> Result<(), Error> {
     };
     let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(writable)?;
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            file.sync_all().map_err(writable)?;
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(writable)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // SQLite would fall back to a read-only connection and fail at the first write only.
-            OpenOptions::new().read(true).write(true).open(path).map(drop).map_err(writable)
-        }
-        Err(error) => Err(writable(error)),
+    if !path.try_exists().map_err(writable)? {
+        make_new(directory, path).map_err(writable)?;
+    }
+    // SQLite would fall back to a read-only connection and fail at the first write only.
+    rustix::fs::access(path.as_std_path(), Access::READ_OK | Access::WRITE_OK)
+        .map_err(|error| writable(error.into()))
+}
+
+/// An empty file of this name, unless another process was faster.
+fn make_new(directory: &Utf8Path, path: &Utf8Path) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default();
+    let attempt = NEXT.fetch_add(1, Ordering::Relaxed);
+    let beside = directory.join(format!(".{name}.{}.{attempt}", std::process::id()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.sync_all()?;
+    drop(file);
+    let linked = std::fs::hard_link(&beside, path);
+    std::fs::remove_file(&beside)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(directory)?.sync_all(),
     }
 }
