@@ -54,7 +54,7 @@ pub fn next(rollout: &Rollout, now: Timestamp) -> Next {
     if let Some(command) = &rollout.pending {
         return Next::Apply { sequence: command.sequence, effect: command.effect.clone() };
     }
-    if rollout.blind && rollout.withdrawable() {
+    if rollout.doubtful() && rollout.withdrawable() {
         let detail = "the record of what it was asked can't be read".into();
         return Next::Withdraw(RollbackCause::PlatformRefused { detail });
     }
@@ -84,7 +84,7 @@ pub fn holds_grant(rollout: &Rollout) -> bool {
 }
 
 fn apply(rollout: &Rollout, effect: Effect) -> Next {
-    Next::Apply { sequence: rollout.sequence + 1, effect }
+    Next::Apply { sequence: rollout.sequence_next(), effect }
 }
 
 fn promote(rollout: &Rollout) -> Effect {
@@ -114,7 +114,7 @@ fn retire(rollout: &Rollout, revision: &delivery::RevisionId) -> Next {
 /// Weight to zero, then stop it, then say so. A command whose answer never came is overtaken when it would raise the
 /// weight, and asked again when it is part of taking the release back.
 fn withdraw(rollout: &Rollout) -> Next {
-    let exposed = rollout.weight_max > Weight::ZERO || rollout.blind;
+    let exposed = rollout.weight_max > Weight::ZERO || rollout.doubtful();
     if let Some(command) = &rollout.pending {
         let lowers = match &command.effect {
             Effect::SetWeight { weight, .. } => *weight == Weight::ZERO,

@@ -67,6 +67,8 @@ pub struct Rollout {
     pub pending: Option<Command>,
     /// The record of a command can't be read, so what the platform was asked is not known.
     pub blind: bool,
+    /// Records since its last command that can't be read: each may have been one.
+    pub unread: u32,
     /// The new revision's processes run.
     pub started: bool,
     /// Where it stands, once it has traffic.
@@ -104,6 +106,7 @@ impl Rollout {
             sequence: 0,
             pending: None,
             blind: false,
+            unread: 0,
             started: false,
             position: None,
             weight: Weight::ZERO,
@@ -232,6 +235,23 @@ impl Rollout {
         }
     }
 
+    /// Takes in that so many records can't be read, which may have been about this rollout.
+    pub(crate) fn miss(&mut self, records: u64) {
+        if self.active() {
+            self.unread = self.unread.saturating_add(u32::try_from(records).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The number of the next command, which none can have been asked for under.
+    pub fn sequence_next(&self) -> u32 {
+        self.sequence.saturating_add(self.unread).saturating_add(1)
+    }
+
+    /// Whether what the platform was asked may differ from what is recorded.
+    pub fn doubtful(&self) -> bool {
+        self.blind || self.unread > 0
+    }
+
     fn withdraw(&mut self, cause: RollbackCause, at: Timestamp) {
         self.cause = Some(cause);
         self.milestones.decided = Some(at);
@@ -239,6 +259,7 @@ impl Rollout {
 
     fn request(&mut self, command: &Command, at: Timestamp) {
         self.sequence = command.sequence;
+        self.unread = 0;
         // The old revision is only ever retired after a promotion, whose record may be the one that can't be read.
         if matches!(&command.effect, Effect::Retire { revision, .. } if self.plan.stable.as_ref() == Some(revision))
         {

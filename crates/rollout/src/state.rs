@@ -191,6 +191,9 @@ impl State {
 
     /// Notes a record that could not be read.
     pub fn quarantine(&mut self, sequence: u64, reason: String) {
+        // Of a run of missing records only the last is told.
+        let records = sequence.saturating_sub(self.size);
+        self.rollouts.values_mut().for_each(|rollout| rollout.miss(records));
         self.size = sequence;
         self.quarantined.push((sequence, reason));
     }
