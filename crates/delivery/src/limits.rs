@@ -32,5 +32,7 @@ pub const ARTIFACT_FILES_MAX: usize = 100_000;
 pub const ARTIFACT_BYTES_MAX: u64 = 2 << 30;
 /// One API request's body.
 pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
-/// Concurrent live-update streams of one server.
-pub const STREAMS_MAX: usize = 1_000;
+/// Concurrent connections of one server; more wait for a place.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Concurrent live-update streams of one server. Below [`CONNECTIONS_MAX`], so that streams leave room for requests.
+pub const STREAMS_MAX: usize = 256;

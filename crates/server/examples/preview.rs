@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use rollout::progress::Rollout;
 use rollout::state::State;
 use rollout::watch::Watch;
-use server::{Config, Operations};
+use server::{Approval, Config, Operations, Rules};
 use store::{Access, Entry, Ledger};
 
 type Failure = Box<dyn std::error::Error>;
@@ -305,6 +305,7 @@ fn policy(environment: &Environment) -> Digest {
 struct Stage {
     ledger: Ledger,
     clock: Arc<SteadyClock>,
+    rules: Arc<Rules>,
 }
 
 impl Stage {
@@ -325,13 +326,13 @@ impl Operations for Stage {
         async move { self.record(&actor, Event::RollbackRequested { rollout, cause }).await }.boxed()
     }
 
-    fn approve(
-        &self,
-        actor: Actor,
-        release: ReleaseId,
-        environment: EnvironmentName,
-        comment: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
+    fn resume(&self, actor: Actor, rollout: RolloutId, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
+        let event = Event::RolloutResumed { rollout, step: 0, reason };
+        async move { self.record(&actor, event).await }.boxed()
+    }
+
+    fn approve(&self, actor: Actor, approval: Approval) -> BoxFuture<'_, Result<(), Problem>> {
+        let Approval { release, environment, comment, .. } = approval;
         let policy = Digest::of(environment.as_str().as_bytes());
         let digest = Digest::of(b"1.5.0");
         let event = Event::ApprovalGranted { release, digest, environment, policy, comment };
@@ -367,6 +368,10 @@ impl Operations for Stage {
 
     fn driven(&self, _: &ServiceName, _: &EnvironmentName) -> bool {
         true
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.clone()
     }
 }
 
@@ -441,14 +446,15 @@ async fn main() -> Result<(), Failure> {
         canary: ArmTotals::zero(),
     };
     let id = story(&mut author, &staging, &production)?;
+    let environments = vec![(staging.clone(), policy(&staging)), (production.clone(), policy(&production))];
+    let rules = Arc::new(Rules { environments, trouble: None });
     let config = Config {
         project: "shop".into(),
         listen: ([127, 0, 0, 1], port).into(),
         ledger: ledger.clone(),
-        environments: vec![(staging.clone(), policy(&staging)), (production.clone(), policy(&production))],
         token: "ttb_preview".into(),
         identity: "ana@example.com".into(),
-        operations: Arc::new(Stage { ledger, clock: clock.clone() }),
+        operations: Arc::new(Stage { ledger, clock: clock.clone(), rules }),
         clock: clock.clone(),
     };
     let running = server::start(config).await?;

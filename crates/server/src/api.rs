@@ -16,6 +16,7 @@ use store::Entry;
 
 use crate::app::{App, blocking};
 use crate::guard::Permit;
+use crate::operations::Approval;
 use crate::pages;
 use crate::refusal::Refusal;
 use crate::view::log::LineView;
@@ -35,7 +36,7 @@ type Answer = Result<Response, Refusal>;
 
 /// `GET /api/v1/state`.
 pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer {
-    let view: StateView = blocking(&app, |app| Ok(pages::state_view(app))).await?;
+    let view = pages::around(&app, |around, chronicle| StateView::of(chronicle.state(), around)).await?;
     Ok(Json(view).into_response())
 }
 
@@ -43,12 +44,33 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Answer {
 struct RolloutsAnswer {
     version: u32,
     rollouts: Bounded<RolloutView>,
+    /// The `before` of the next request; absent at the end.
+    next_before: Option<String>,
 }
 
-/// `GET /api/v1/rollouts`, newest first.
-pub(crate) async fn rollouts(State(app): State<Arc<App>>) -> Answer {
-    let rollouts = blocking(&app, |app| Ok(pages::rollouts_view(app, ROLLOUTS_MAX))).await?;
-    Ok(Json(RolloutsAnswer { version: VERSION, rollouts }).into_response())
+/// From where on rollouts are listed.
+#[derive(Deserialize)]
+pub(crate) struct Before {
+    /// The id of a rollout: those that began before it.
+    pub(crate) before: Option<String>,
+}
+
+impl Before {
+    pub(crate) fn id(query: Result<Query<Self>, QueryRejection>) -> Result<Option<RolloutId>, Refusal> {
+        let Query(query) = query.map_err(|_| unreadable_query())?;
+        query.before.as_deref().map(rollout_id).transpose()
+    }
+}
+
+/// `GET /api/v1/rollouts?before=`, newest first.
+pub(crate) async fn rollouts(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Before>, QueryRejection>,
+) -> Answer {
+    let before = Before::id(query)?;
+    let page = pages::rollouts_page(&app, before, ROLLOUTS_MAX).await?;
+    let answer = RolloutsAnswer { version: VERSION, rollouts: page.rollouts, next_before: page.next_before };
+    Ok(Json(answer).into_response())
 }
 
 /// `GET /api/v1/rollouts/{id}`.
@@ -65,9 +87,7 @@ struct WhyAnswer {
 
 /// `GET /api/v1/why`.
 pub(crate) async fn why(State(app): State<Arc<App>>) -> Answer {
-    let waiting =
-        blocking(&app, |app| Ok(pages::around(app, |around, chronicle| waiting(chronicle.state(), around))))
-            .await?;
+    let waiting = pages::around(&app, |around, chronicle| waiting(chronicle.state(), around)).await?;
     Ok(Json(WhyAnswer { version: VERSION, waiting }).into_response())
 }
 
@@ -96,7 +116,7 @@ pub(crate) async fn ledger(
     query: Result<Query<Span>, QueryRejection>,
 ) -> Answer {
     let Query(span) =
-        query.map_err(|_| Refusal::invalid(StatusCode::BAD_REQUEST, "the query can't be understood"))?;
+        query.map_err(|_| unreadable_query())?;
     let limit = span.limit.unwrap_or(LEDGER_DEFAULT);
     if limit == 0 || limit > LEDGER_MAX {
         let sentence = format!("limit is {limit}, it must be 1 to {LEDGER_MAX}");
@@ -122,10 +142,10 @@ pub(crate) async fn ledger(
     Ok(Json(answer).into_response())
 }
 
-/// What a rollback is asked with.
+/// What a rollback, or letting a held rollout go on, is asked with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RollbackRequest {
+pub(crate) struct Reasoned {
     reason: String,
 }
 
@@ -133,10 +153,13 @@ pub(crate) struct RollbackRequest {
 struct Accepted {
     version: u32,
     accepted: bool,
+    /// Whether a controller is at work, which hears of it at once; absent where none is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driven: Option<bool>,
 }
 
-fn accepted() -> Response {
-    (StatusCode::ACCEPTED, Json(Accepted { version: VERSION, accepted: true })).into_response()
+fn accepted(driven: Option<bool>) -> Response {
+    (StatusCode::ACCEPTED, Json(Accepted { version: VERSION, accepted: true, driven })).into_response()
 }
 
 /// `POST /api/v1/rollouts/{id}/rollback`: 202 when the request is recorded.
@@ -144,12 +167,27 @@ pub(crate) async fn rollback(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     permit: Permit,
-    body: Result<Json<RollbackRequest>, JsonRejection>,
+    body: Result<Json<Reasoned>, JsonRejection>,
 ) -> Answer {
     let Json(request) = body.map_err(|rejection| unreadable(&rejection))?;
     let reason = reason(&request.reason, true)?;
-    app.operations.rollback(permit.actor(), rollout_id(&id)?, reason).await?;
-    Ok(accepted())
+    let id = rollout_id(&id)?;
+    app.operations.rollback(permit.actor(), id.clone(), reason).await?;
+    Ok(accepted(pages::driven(&app, &id).await?))
+}
+
+/// `POST /api/v1/rollouts/{id}/resume`: 202 when it is recorded that a person lets it go on.
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    permit: Permit,
+    body: Result<Json<Reasoned>, JsonRejection>,
+) -> Answer {
+    let Json(request) = body.map_err(|rejection| unreadable(&rejection))?;
+    let reason = reason(&request.reason, true)?;
+    let id = rollout_id(&id)?;
+    app.operations.resume(permit.actor(), id.clone(), reason).await?;
+    Ok(accepted(pages::driven(&app, &id).await?))
 }
 
 /// What an approval is given with.
@@ -171,20 +209,33 @@ pub(crate) async fn approve(
     let Json(request) = body.map_err(|rejection| unreadable(&rejection))?;
     let comment = reason(&request.comment, false)?;
     let (release, environment) = (release_id(&id)?, environment_name(&request.environment)?);
-    app.operations.approve(permit.actor(), release, environment, comment).await?;
-    Ok(accepted())
+    app.operations.approve(permit.actor(), Approval { release, environment, seen: None, comment }).await?;
+    Ok(accepted(None))
 }
 
 fn unreadable(rejection: &JsonRejection) -> Refusal {
     Refusal::invalid(rejection.status(), rejection.body_text())
 }
 
-/// A reason or comment as it is recorded: trimmed, on one line, not too long.
+fn unreadable_query() -> Refusal {
+    Refusal::invalid(StatusCode::BAD_REQUEST, "the query can't be understood")
+}
+
+/// Whether the character would change how the record reads: control characters, and those that turn text round.
+fn is_deceptive(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A reason or comment as it is recorded: trimmed, on one line, not too long, and without characters that deceive.
 pub(crate) fn reason(text: &str, required: bool) -> Result<String, Refusal> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.len() > REASON_BYTES_MAX {
         let sentence =
             format!("the reason is {} bytes long, at most {REASON_BYTES_MAX} are allowed", text.len());
+        return Err(Refusal::invalid(StatusCode::UNPROCESSABLE_ENTITY, sentence));
+    }
+    if let Some(character) = text.chars().find(|character| is_deceptive(*character)) {
+        let sentence = format!("the reason holds the character U+{:04X}, which can't be read", character as u32);
         return Err(Refusal::invalid(StatusCode::UNPROCESSABLE_ENTITY, sentence));
     }
     if required && text.is_empty() {

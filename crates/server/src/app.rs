@@ -3,20 +3,21 @@
 //! Leaves out what is made of it (`view`). Invariant: a stream is told of an event only after the event was folded in, so a
 //! page that is fetched because of it shows it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use delivery::environment::Environment;
+use delivery::clock::millis_between;
 use delivery::limits::STREAMS_MAX;
-use delivery::{Actor, Clock, Digest, EnvironmentName, ServiceName, Timestamp};
+use delivery::{Actor, Clock, EnvironmentName, ServiceName, Timestamp};
 use store::Ledger;
 use tokio::sync::{Semaphore, watch};
 
 use crate::Config;
 use crate::chronicle::{self, Chronicle};
 use crate::guard::Guard;
-use crate::operations::Operations;
+use crate::operations::{Operations, Rules};
 use crate::refusal::Refusal;
 
 /// The wait before a ledger that could not be read is tried again.
@@ -24,10 +25,29 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The longest that a page waits for an edge's word about itself.
 const EDGE_WITHIN: Duration = Duration::from_millis(500);
 
+/// Edges that are asked for one answer.
+const EDGES_MAX: usize = 64;
+/// How long this process may take to go on with a rollout whose controller is gone, before a person is called.
+const ADOPTED_WITHIN_MS: u64 = 10_000;
+
+/// A service in an environment.
+pub(crate) type Place = (ServiceName, EnvironmentName);
+
+/// What holds beside the ledger. Asked for once for each answer, without the chronicle's lock.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    pub(crate) rules: Arc<Rules>,
+    /// Where a controller is at work.
+    pub(crate) driven: BTreeSet<Place>,
+    /// Where none is, but has been until a moment ago: this process goes on there.
+    pub(crate) adopted: BTreeSet<Place>,
+    /// What the edges say of themselves, where a rollout is under way and they answer.
+    pub(crate) edges: BTreeMap<Place, platform::edge::Status>,
+}
+
 /// See the module.
 pub(crate) struct App {
     pub(crate) project: String,
-    pub(crate) environments: Vec<(Environment, Digest)>,
     pub(crate) identity: Actor,
     pub(crate) operations: Arc<dyn Operations>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -38,6 +58,8 @@ pub(crate) struct App {
     pub(crate) folded: watch::Sender<u64>,
     pub(crate) stopped: watch::Receiver<bool>,
     chronicle: RwLock<Chronicle>,
+    /// Rollouts without a controller, and since when that is known.
+    orphans: Mutex<BTreeMap<Place, Timestamp>>,
 }
 
 impl App {
@@ -47,14 +69,13 @@ impl App {
         address: SocketAddr,
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, store::Error> {
-        let guard = Guard::new(&config.token, address, config.clock.now());
+        let guard = Guard::new(&config.token, address);
         let mut chronicle = Chronicle::default();
         while let Some(entries) = chronicle::read(&config.ledger, chronicle.state().size)? {
             chronicle.take(entries);
         }
         Ok(Self {
             project: config.project,
-            environments: config.environments,
             identity: Actor::Human(config.identity),
             operations: config.operations,
             clock: config.clock,
@@ -64,6 +85,7 @@ impl App {
             folded: watch::Sender::new(chronicle.state().size),
             stopped,
             chronicle: RwLock::new(chronicle),
+            orphans: Mutex::default(),
         })
     }
 
@@ -78,13 +100,37 @@ impl App {
         self.chronicle().state().last_at.map_or(now, |last| last.max(now))
     }
 
-    /// What the edge says of itself; `None` when it does not answer in time.
-    pub(crate) async fn edge(
-        &self,
-        service: ServiceName,
-        environment: EnvironmentName,
-    ) -> Option<platform::edge::Status> {
-        tokio::time::timeout(EDGE_WITHIN, self.operations.edge(service, environment)).await.ok().flatten()
+    /// What holds beside the ledger now.
+    pub(crate) async fn look_around(self: &Arc<Self>) -> Result<Surroundings, Refusal> {
+        let place = |rollout: &&rollout::progress::Rollout| {
+            (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone())
+        };
+        let active: BTreeSet<Place> = self.chronicle().state().rollouts_active().iter().map(place).collect();
+        let asked = active.iter().take(EDGES_MAX).map(|(service, environment)| async move {
+            let answer = self.operations.edge(service.clone(), environment.clone());
+            let status = tokio::time::timeout(EDGE_WITHIN, answer).await.ok().flatten()?;
+            Some(((service.clone(), environment.clone()), status))
+        });
+        let edges = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        let known = blocking(self, |app| {
+            let driven = |(service, environment): &Place| app.operations.driven(service, environment);
+            let (driven, orphans): (BTreeSet<_>, BTreeSet<_>) = active.into_iter().partition(driven);
+            let adopted = app.adopted(&orphans);
+            Ok(Surroundings { rules: app.operations.rules(), driven, adopted, ..Surroundings::default() })
+        });
+        Ok(Surroundings { edges, ..known.await? })
+    }
+
+    /// Those of the orphans that have not been ones for long.
+    fn adopted(&self, orphans: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let now = self.now();
+        let mut since = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        since.retain(|place, _| orphans.contains(place));
+        let fresh = |place: &&Place| {
+            let known = *since.entry((*place).clone()).or_insert(now);
+            millis_between(known, now) < ADOPTED_WITHIN_MS
+        };
+        orphans.iter().filter(fresh).cloned().collect()
     }
 
     fn catch_up(&self) -> Result<(), store::Error> {

@@ -52,12 +52,21 @@ impl Notice {
     }
 }
 
+/// Where a rollout's events are, as ascending ranges of sequences.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// What happened: few, and all of it is told.
+    pub(crate) told: Vec<RangeInclusive<u64>>,
+    /// Looks at the traffic: as many as it takes.
+    pub(crate) looks: Vec<RangeInclusive<u64>>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Chronicle {
     state: State,
-    /// The sequences of each rollout's events, as ascending ranges.
-    sequences: BTreeMap<RolloutId, Vec<RangeInclusive<u64>>>,
+    /// Where each rollout's events are.
+    places: BTreeMap<RolloutId, Places>,
     /// The last events that people want to know of, newest last.
     notable: VecDeque<Recorded>,
     /// The last notices, ascending; all records after `notices_after` that could be read.
@@ -78,9 +87,9 @@ impl Chronicle {
         self.notable.iter().rev()
     }
 
-    /// The sequences of the rollout's events, as ascending ranges.
-    pub(crate) fn sequences(&self, rollout: &RolloutId) -> &[RangeInclusive<u64>] {
-        self.sequences.get(rollout).map_or(&[], Vec::as_slice)
+    /// Where the rollout's events are.
+    pub(crate) fn places(&self, rollout: &RolloutId) -> Places {
+        self.places.get(rollout).cloned().unwrap_or_default()
     }
 
     /// The notices after the sequence; `None` when they are so many that the ledger must be read.
@@ -105,7 +114,9 @@ impl Chronicle {
     fn record(&mut self, recorded: Recorded) {
         self.state.apply(&recorded);
         if let Some(rollout) = recorded.event.rollout() {
-            let ranges = self.sequences.entry(rollout).or_default();
+            let places = self.places.entry(rollout).or_default();
+            let look = matches!(recorded.event, Event::RolloutJudged { .. });
+            let ranges = if look { &mut places.looks } else { &mut places.told };
             match ranges.last_mut() {
                 Some(last) if *last.end() + 1 == recorded.sequence => {
                     *last = *last.start()..=recorded.sequence;

@@ -4,7 +4,11 @@
 //! name of its own: DNS rebinding). Changing needs the token, or the session that a browser got for it together with the
 //! form's own token and our own origin. Left out: accounts and roles; everyone with the token is the configured identity.
 //!
-//! Invariant: a [`Permit`] is made here only, and what changes something asks for one. The token itself isn't kept.
+//! Browsers send a host's cookies to all its ports, so to the very services that are delivered on this machine. Sessions
+//! therefore live under a host name below `localhost` that nobody can guess who has not the token, and count nowhere else.
+//!
+//! Invariant: a [`Permit`] is made here only, and what changes something asks for one. The token itself is kept only within
+//! the address that signs in, for whoever started the server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use axum::extract::{FromRequest as _, FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use delivery::limits::REQUEST_BODY_BYTES_MAX;
-use delivery::{Actor, Timestamp};
+use delivery::Actor;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{StatusCode, Uri};
@@ -26,6 +30,8 @@ use crate::app::App;
 use crate::refusal::Refusal;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Hexadecimal digits of the name that sessions are under; 64 bits.
+const HOST_DIGITS: usize = 16;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What a route asks of its callers.
@@ -56,10 +62,13 @@ impl<S: Sync> FromRequestParts<S> for Permit {
     }
 }
 
-/// Checks requests. Made once per start; sessions end with the server.
-#[derive(Debug)]
+/// Checks requests. The same token gives the same guard, so sessions outlast a restart.
 pub(crate) struct Guard {
+    /// Where anybody may read.
     hosts: Vec<String>,
+    /// Where sessions are.
+    home: String,
+    url: String,
     token: [u8; 32],
     cookie: String,
     session: String,
@@ -72,21 +81,23 @@ struct FormToken {
 }
 
 impl Guard {
-    /// For a server at the address. Session and form token are derived from the token (256 random bits) and the start's
-    /// time: nobody without the token can guess them, and another start has others.
-    pub(crate) fn new(token: &str, address: SocketAddr, started: Timestamp) -> Self {
+    /// For a server at the address. All names and secrets are derived from the token (256 random bits): nobody without it
+    /// can guess them.
+    pub(crate) fn new(token: &str, address: SocketAddr) -> Self {
         let port = address.port();
-        let mut hosts: Vec<String> =
-            ["127.0.0.1", "localhost", "[::1]"].iter().map(|host| format!("{host}:{port}")).collect();
+        let derive = |purpose: &str| hex::encode(Sha256::digest(format!("trimtab {purpose}\n{token}")));
+        let names = ["127.0.0.1", "localhost", "[::1]"].map(str::to_owned);
+        let port_suffix = if port == 80 { String::new() } else { format!(":{port}") };
+        let mut hosts: Vec<String> = names.iter().map(|name| format!("{name}:{port}")).collect();
         hosts.push(address.to_string());
         if port == 80 {
-            hosts.extend(hosts.clone().iter().filter_map(|host| host.strip_suffix(":80").map(str::to_owned)));
+            hosts.extend(names);
         }
-        let derive = |purpose: &str| {
-            hex::encode(Sha256::digest(format!("trimtab {purpose}\n{}\n{token}", started.as_nanosecond())))
-        };
+        let home = format!("trimtab-{}.localhost{port_suffix}", &derive("host")[..HOST_DIGITS]);
         Self {
             hosts,
+            url: format!("http://{home}/?token={token}"),
+            home,
             token: Sha256::digest(token).into(),
             cookie: format!("trimtab-{port}"),
             session: derive("session"),
@@ -94,11 +105,21 @@ impl Guard {
         }
     }
 
+    /// The address that signs a browser in.
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Whether the request is to the host that sessions are under.
+    pub(crate) fn at_home(&self, headers: &HeaderMap) -> bool {
+        headers.get(HOST).is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(self.home.as_bytes()))
+    }
+
     /// Refuses a request that names another host than this machine.
     pub(crate) fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut named = headers.get_all(HOST).iter();
         let host = named.next().and_then(|value| value.to_str().ok());
-        let allowed = |host: &str| self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
+        let allowed = |host: &str| self.is_own(host);
         let agrees = uri.authority().is_none_or(|authority| allowed(authority.as_str()));
         if named.next().is_none() && host.is_some_and(allowed) && agrees {
             return Ok(());
@@ -110,13 +131,20 @@ impl Guard {
         .hint(format!("use http://{}/", self.hosts[0])))
     }
 
+    fn is_own(&self, host: &str) -> bool {
+        self.hosts.iter().chain([&self.home]).any(|own| own.eq_ignore_ascii_case(host))
+    }
+
     /// Whether this is the token.
     pub(crate) fn is_token(&self, token: &str) -> bool {
         same(&Sha256::digest(token).into(), &self.token)
     }
 
-    /// Whether the request belongs to a session.
+    /// Whether the request belongs to a session. A session's cookie that comes to another name was not sent by our pages.
     pub(crate) fn in_session(&self, headers: &HeaderMap) -> bool {
+        if !self.at_home(headers) {
+            return false;
+        }
         let wanted: [u8; 32] = Sha256::digest(&self.session).into();
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         cookies
@@ -152,7 +180,7 @@ impl Guard {
             None => Ok(()),
             Some(origin) => {
                 let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
-                let own = host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
+                let own = host.is_some_and(|host| if required { host == self.home } else { self.is_own(host) });
                 if own { Ok(()) } else { Err(foreign()) }
             }
         }
@@ -162,7 +190,11 @@ impl Guard {
     async fn change(&self, request: Request) -> Result<Request, Refusal> {
         let headers = request.headers();
         if let Some(credential) = headers.get(AUTHORIZATION) {
-            let token = credential.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+            let token = credential.to_str().ok().and_then(|text| {
+                // The scheme's case does not matter (RFC 9110, 11.1).
+                let (scheme, token) = text.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then_some(token)
+            });
             if !token.is_some_and(|token| self.is_token(token.trim())) {
                 return Err(token_wrong());
             }

@@ -13,6 +13,7 @@ mod chart;
 mod chronicle;
 mod guard;
 mod icon;
+mod listen;
 mod live;
 mod operations;
 mod pages;
@@ -28,12 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::code::Code;
-use delivery::environment::Environment;
-use delivery::{Clock, Digest, Problem};
+use delivery::{Clock, Problem};
 use tokio::sync::watch;
 
 use app::App;
-pub use operations::Operations;
+pub use operations::{Approval, Operations, Rules};
 
 /// How long answers under way may take once the server is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -46,8 +46,6 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The record that everything is read from.
     pub ledger: store::Ledger,
-    /// The environments in promotion order, each with the digest of its rules.
-    pub environments: Vec<(Environment, Digest)>,
     /// What a request that changes something must carry.
     pub token: String,
     /// Who acts when a page asks for something: an e-mail address.
@@ -96,7 +94,7 @@ impl Error {
 /// A server at work.
 pub struct Running {
     address: SocketAddr,
-    token: String,
+    url: String,
     stop: watch::Sender<bool>,
     serve: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
@@ -108,9 +106,9 @@ impl Running {
         self.address
     }
 
-    /// The address that signs a browser in.
-    pub fn url(&self) -> String {
-        format!("http://{}/?token={}", self.address, self.token)
+    /// The address that signs a browser in, under the host name that only this server's own pages have.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Stops it: live streams end at once, other answers may finish within two seconds.
@@ -134,21 +132,15 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let problem = |source| Error::Listen { address: asked, source };
     let listener = tokio::net::TcpListener::bind(asked).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
-    let token = config.token.clone();
     let (stop, stopped) = watch::channel(false);
     let opened = tokio::task::spawn_blocking({
         let stopped = stopped.clone();
         move || App::open(config, address, stopped)
     });
     let app = Arc::new(opened.await.map_err(|error| problem(std::io::Error::other(error)))??);
+    let url = app.guard.url();
     let follow = tokio::spawn(app::follow(app.clone()));
     let router = routes::router(app);
-    let serve = tokio::spawn(async move {
-        let mut stopped = stopped;
-        let until = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        let _ = axum::serve(listener, router).with_graceful_shutdown(until).await;
-    });
-    Ok(Running { address, token, stop, serve, follow })
+    let serve = tokio::spawn(listen::serve(listener, router, listen::LIMITS, stopped));
+    Ok(Running { address, url, stop, serve, follow })
 }

@@ -4,38 +4,40 @@
 //! the script swaps in. Leaves out the HTML (`templates/`). Invariant: everything on a page can be read, and done, without
 //! script.
 
-use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Form;
-use axum::extract::rejection::FormRejection;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use delivery::code::Code;
 use delivery::effect::{Effect, Outcome};
-use delivery::release::Release;
 use delivery::traffic::Weight;
-use delivery::{EnvironmentName, Event, Problem, Recorded, RolloutId, ServiceName, Timestamp};
+use delivery::{Digest, Event, Problem, Recorded, RolloutId, Timestamp};
 use http::header::{LOCATION, SET_COOKIE, VARY};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use store::Entry;
 
-use crate::api::{self, ROLLOUTS_MAX};
+use crate::api::{self, Before, ROLLOUTS_MAX};
 use crate::app::{App, blocking};
 use crate::assets::{ADDRESSES, Addresses};
 use crate::chart::{self, Figure, Story};
 use crate::chronicle::Chronicle;
 use crate::guard::{self, Permit};
+use crate::operations::Approval;
 use crate::refusal::Refusal;
 use crate::view::Bounded;
 use crate::view::log::{Group, LineView, groups};
 use crate::view::rollout::{RolloutDetail, RolloutView};
 use crate::view::state::{Around, StateView};
 
-/// Events that a rollout's page tells: the last ones.
-const LOG_MAX: u64 = 2_000;
+/// Looks that a rollout's page tells: the last ones.
+const LOOKS_MAX: u64 = 1_000;
+/// Other events that it tells. A rollout has a few dozen, and one more with each controller that dies.
+const TOLD_MAX: u64 = 5_000;
 /// Ended rollouts on the Now page.
 const HISTORY_MAX: usize = 8;
 
@@ -69,6 +71,9 @@ struct NowMain {
 #[template(path = "rollouts.html")]
 struct RolloutsMain {
     rollouts: Bounded<RolloutView>,
+    next_before: Option<String>,
+    /// Whether newer ones were left out.
+    later: bool,
 }
 
 #[derive(Template)]
@@ -77,8 +82,9 @@ struct RolloutMain {
     detail: RolloutDetail,
     figures: Vec<Figure>,
     log: Vec<Group>,
-    /// `2,000 of 3,120`, when the log is cut.
-    log_shown: Option<String>,
+    /// `1,000 of 3,120`, when not all looks are told.
+    looks_shown: Option<String>,
+    rules_trouble: Option<String>,
     signed_in: bool,
 }
 
@@ -97,6 +103,8 @@ struct ConfirmMain<'a> {
     button: String,
     keep: &'a str,
     danger: bool,
+    /// What else the form carries: names and values.
+    hidden: Vec<(&'a str, String)>,
     csrf: &'a str,
     command: String,
     signed_in: bool,
@@ -154,49 +162,76 @@ pub(crate) fn refusal(app: &App, signed_in: bool, refusal: &Refusal) -> Response
     }
 }
 
-/// Calls back with what views are made with. Asks for controllers first, without the lock. Blocks.
-pub(crate) fn around<T>(app: &App, make: impl FnOnce(&Around<'_>, &Chronicle) -> T) -> T {
-    let active: Vec<(ServiceName, EnvironmentName)> = app
-        .chronicle()
-        .state()
-        .rollouts_active()
-        .iter()
-        .map(|rollout| (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone()))
-        .collect();
-    let driven: BTreeSet<_> = active
-        .into_iter()
-        .filter(|(service, environment)| app.operations.driven(service, environment))
-        .collect();
-    let around = Around {
-        project: &app.project,
-        environments: &app.environments,
-        identity: &app.identity,
-        driven: &driven,
-        now: app.now(),
-    };
-    make(&around, &app.chronicle())
+/// Calls back with what views are made with.
+pub(crate) async fn around<T: Send + 'static>(
+    app: &Arc<App>,
+    make: impl FnOnce(&Around<'_>, &Chronicle) -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let surroundings = app.look_around().await?;
+    blocking(app, move |app| {
+        let around = Around {
+            project: &app.project,
+            identity: &app.identity,
+            surroundings: &surroundings,
+            now: app.now(),
+        };
+        Ok(make(&around, &app.chronicle()))
+    })
+    .await
 }
 
-/// The project as it is now. Blocks.
-pub(crate) fn state_view(app: &App) -> StateView {
-    around(app, |around, chronicle| StateView::of(chronicle.state(), around))
+/// Whether a controller is at work on the rollout; `None` when there is no such rollout.
+pub(crate) async fn driven(app: &Arc<App>, id: &RolloutId) -> Result<Option<bool>, Refusal> {
+    let id = id.clone();
+    blocking(app, move |app| {
+        let place = app.chronicle().state().rollouts.get(&id).map(|rollout| {
+            (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone())
+        });
+        Ok(place.map(|(service, environment)| app.operations.driven(&service, &environment)))
+    })
+    .await
 }
 
-/// Rollouts, newest first. Blocks.
-pub(crate) fn rollouts_view(app: &App, limit: usize) -> Bounded<RolloutView> {
-    let now = app.now();
-    newest(&app.chronicle(), now, limit, |_| true)
+/// Some rollouts.
+pub(crate) struct RolloutsPage {
+    pub(crate) rollouts: Bounded<RolloutView>,
+    /// The last one, when there are older ones.
+    pub(crate) next_before: Option<String>,
 }
 
-fn newest(
-    chronicle: &Chronicle,
-    now: Timestamp,
+/// Rollouts, newest first, from those on that began before the one that is named.
+pub(crate) async fn rollouts_page(
+    app: &Arc<App>,
+    before: Option<RolloutId>,
     limit: usize,
-    wanted: impl Fn(&rollout::progress::Rollout) -> bool,
-) -> Bounded<RolloutView> {
-    let mut found: Vec<_> = chronicle.state().rollouts.values().filter(|rollout| wanted(rollout)).collect();
+) -> Result<RolloutsPage, Refusal> {
+    around(app, move |around, chronicle| {
+        let rollouts = &chronicle.state().rollouts;
+        // By time and then by id, so that the order is total.
+        let key = |rollout: &rollout::progress::Rollout| (rollout.planned_at, rollout.plan.id.clone());
+        let until = match &before {
+            None => None,
+            Some(id) => Some(key(rollouts.get(id).ok_or_else(|| unknown(id))?)),
+        };
+        let mut found: Vec<_> = rollouts.values().collect();
+        found.sort_by_key(|rollout| std::cmp::Reverse(key(rollout)));
+        let total = found.len();
+        found.retain(|rollout| until.as_ref().is_none_or(|until| key(rollout) < *until));
+        let more = found.len() > limit;
+        let items: Vec<_> =
+            found.iter().take(limit).map(|rollout| RolloutView::of(rollout, around)).collect();
+        let next_before = items.last().filter(|_| more).map(|last| last.id.clone());
+        Ok(RolloutsPage { rollouts: Bounded { items, total }, next_before })
+    })
+    .await?
+}
+
+/// The rollouts that ended last.
+fn ended(chronicle: &Chronicle, around: &Around<'_>) -> Bounded<RolloutView> {
+    let mut found: Vec<_> =
+        chronicle.state().rollouts.values().filter(|rollout| !rollout.active()).collect();
     found.sort_by_key(|rollout| std::cmp::Reverse(rollout.planned_at));
-    let items = found.iter().take(limit).map(|rollout| RolloutView::of(rollout, now)).collect();
+    let items = found.iter().take(HISTORY_MAX).map(|rollout| RolloutView::of(rollout, around)).collect();
     Bounded { items, total: found.len() }
 }
 
@@ -216,56 +251,59 @@ pub(crate) async fn now(
         if !app.guard.is_token(&token) {
             return Err(guard::token_wrong());
         }
+        if !app.guard.at_home(&headers) {
+            // Sessions count under that name only.
+            return Ok(see(&app.guard.url()));
+        }
         let headers = [(LOCATION, "/".to_owned()), (SET_COOKIE, app.guard.set_cookie())];
         return Ok((StatusCode::SEE_OTHER, headers).into_response());
     }
     let asked = Asked::of(&app, &headers);
-    let main = blocking(&app, |app| {
-        Ok(around(app, |around, chronicle| {
-            let state = chronicle.state();
-            NowMain {
-                view: StateView::of(state, around),
-                history: newest(chronicle, around.now, HISTORY_MAX, |rollout| !rollout.active()),
-                recent: chronicle.notable().map(|event| LineView::of(event, state, around.now)).collect(),
-                trouble: chronicle.trouble.clone(),
-            }
-        }))
+    let main = around(&app, |around, chronicle| {
+        let state = chronicle.state();
+        NowMain {
+            view: StateView::of(state, around),
+            history: ended(chronicle, around),
+            recent: chronicle.notable().map(|event| LineView::of(event, state, around.now)).collect(),
+            trouble: chronicle.trouble.clone(),
+        }
     })
     .await?;
     render(&app, &asked, "Now", "now", &main)
 }
 
-/// `GET /rollouts`.
-pub(crate) async fn rollouts(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
-    let main = blocking(&app, |app| Ok(RolloutsMain { rollouts: rollouts_view(app, ROLLOUTS_MAX) })).await?;
+/// `GET /rollouts?before=`.
+pub(crate) async fn rollouts(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Before>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer {
+    let before = Before::id(query)?;
+    let later = before.is_some();
+    let RolloutsPage { rollouts, next_before } = rollouts_page(&app, before, ROLLOUTS_MAX).await?;
+    let main = RolloutsMain { rollouts, next_before, later };
     render(&app, &Asked::of(&app, &headers), "Rollouts", "rollouts", &main)
 }
 
 /// A rollout in full, with its edge's word.
 pub(crate) async fn detail(app: &Arc<App>, id: RolloutId) -> Result<RolloutDetail, Refusal> {
-    let place = find(app, &id)?;
-    let edge = match place {
-        Some((service, environment)) => app.edge(service, environment).await,
-        None => None,
-    };
-    blocking(app, move |app| {
-        around(app, |around, chronicle| {
-            let state = chronicle.state();
-            let rollout = state.rollouts.get(&id).ok_or_else(|| unknown(&id))?;
-            let why =
-                around.why(state).into_iter().find(|why| why.names.first().is_some_and(|n| n == id.as_str()));
-            Ok(RolloutDetail::of(state, rollout, why, edge.as_ref(), around.now))
-        })
+    around(app, move |around, chronicle| {
+        let state = chronicle.state();
+        let rollout = state.rollouts.get(&id).ok_or_else(|| unknown(&id))?;
+        let why =
+            around.why(state).into_iter().find(|why| why.names.first().is_some_and(|n| n == id.as_str()));
+        Ok(RolloutDetail::of(state, rollout, why, around))
     })
-    .await
+    .await?
 }
 
-/// Where the rollout is under way; `None` when it has ended.
-fn find(app: &App, id: &RolloutId) -> Result<Option<(ServiceName, EnvironmentName)>, Refusal> {
-    let chronicle = app.chronicle();
-    let rollout = chronicle.state().rollouts.get(id).ok_or_else(|| unknown(id))?;
-    let plan = &rollout.plan;
-    Ok(rollout.active().then(|| (plan.revision.service.clone(), plan.environment.name.clone())))
+/// The rollout in brief.
+async fn brief(app: &Arc<App>, id: RolloutId) -> Result<RolloutView, Refusal> {
+    around(app, move |around, chronicle| {
+        let rollout = chronicle.state().rollouts.get(&id).ok_or_else(|| unknown(&id))?;
+        Ok(RolloutView::of(rollout, around))
+    })
+    .await?
 }
 
 fn unknown(id: &RolloutId) -> Refusal {
@@ -284,38 +322,51 @@ pub(crate) async fn rollout(
     let signed_in = asked.signed_in;
     let title = format!("{} {}", detail.rollout.service, detail.rollout.version);
     let main = blocking(&app, move |app| {
-        let (events, total) = events(app, &id)?;
+        let (events, looks_shown) = events(app, &id)?;
         let now = detail.rollout.planned_at.now;
-        let weights = weights(&events);
+        let mut weights = weights(&events);
+        // What the edge did by itself is on no record yet.
+        weights.extend(detail.lapsed_at().map(|at| (at, Weight::ZERO)));
         let story = Story {
             from: weights.first().map_or(detail.rollout.planned_at.at, |(at, _)| *at),
             until: detail.rollout.finished_at.map_or(now, |finished| finished.at),
-            looks: &detail.looks.items,
+            looks: &detail.curve,
             thresholds: &detail.thresholds,
             weights: &weights,
             decided: detail.decided_at,
         };
         let figures = chart::figures(&story);
         let log = groups(&events, app.chronicle().state(), now);
-        let log_shown = Bounded { items: events, total }.shown();
-        Ok(RolloutMain { detail, figures, log, log_shown, signed_in })
+        let rules_trouble = app.operations.rules().trouble.clone();
+        Ok(RolloutMain { detail, figures, log, looks_shown, rules_trouble, signed_in })
     })
     .await?;
     render(&app, &asked, &title, "rollouts", &main)
 }
 
-/// The rollout's last events, oldest first, and how many there are. Blocks.
-fn events(app: &App, id: &RolloutId) -> Result<(Vec<Recorded>, usize), Refusal> {
-    let ranges = app.chronicle().sequences(id).to_vec();
-    let total: u64 = ranges.iter().map(|range| range.end() - range.start() + 1).sum();
-    let mut skip = total.saturating_sub(LOG_MAX);
+/// What happened in the rollout with its last looks, oldest first, and how many of its looks these are when they are not
+/// all. Blocks.
+fn events(app: &App, id: &RolloutId) -> Result<(Vec<Recorded>, Option<String>), Refusal> {
+    let places = app.chronicle().places(id);
+    let (mut events, _) = last(app, &places.told, TOLD_MAX)?;
+    let (looks, total) = last(app, &places.looks, LOOKS_MAX)?;
+    let shown = Bounded { items: looks.iter().collect(), total }.shown();
+    events.extend(looks);
+    events.sort_by_key(|recorded| recorded.sequence);
+    Ok((events, shown))
+}
+
+/// The last records of the ranges, at most some, and how many there are. Blocks.
+fn last(app: &App, ranges: &[RangeInclusive<u64>], limit: u64) -> Result<(Vec<Recorded>, usize), Refusal> {
+    let length = |range: &RangeInclusive<u64>| range.end() - range.start() + 1;
+    let total: u64 = ranges.iter().map(length).sum();
+    let mut skip = total.saturating_sub(limit);
     let mut events = Vec::new();
     for range in ranges {
-        let length = range.end() - range.start() + 1;
-        let skipped = skip.min(length);
+        let skipped = skip.min(length(range));
         skip -= skipped;
-        if skipped < length {
-            let found = app.ledger.read(range.start() + skipped - 1, (length - skipped) as usize)?;
+        if skipped < length(range) {
+            let found = app.ledger.read(range.start() + skipped - 1, (length(range) - skipped) as usize)?;
             events.extend(found.into_iter().filter_map(|entry| match entry {
                 Entry::Record(recorded) => Some(recorded),
                 Entry::Quarantined { .. } => None,
@@ -354,11 +405,7 @@ pub(crate) async fn rollback_confirm(
     headers: HeaderMap,
 ) -> Answer {
     let id = api::rollout_id(&id)?;
-    let now = app.now();
-    let view = {
-        let chronicle = app.chronicle();
-        RolloutView::of(chronicle.state().rollouts.get(&id).ok_or_else(|| unknown(&id))?, now)
-    };
+    let view = brief(&app, id.clone()).await?;
     if !view.revocable() {
         let problem = Problem::new(Code::NothingToRollBack, format!("rollout {id} is {}", view.phase_text()));
         return Err(problem
@@ -370,7 +417,7 @@ pub(crate) async fn rollback_confirm(
         title: format!("Take back {} {}?", view.service, view.version),
         lead: format!(
             "It has {} of the traffic in {}. All of it goes back to what served before, and the new revision is stopped.",
-            view.weight_text(),
+            view.weight_words(),
             view.environment
         ),
         action: format!("/rollouts/{id}/rollback"),
@@ -381,6 +428,7 @@ pub(crate) async fn rollback_confirm(
         button: format!("Roll back {}", view.version),
         keep: "Keep it going",
         danger: true,
+        hidden: Vec::new(),
         csrf: app.guard.form_token(),
         command: format!("trimtab rollback {id} --reason \"…\""),
         signed_in: asked.signed_in,
@@ -390,9 +438,9 @@ pub(crate) async fn rollback_confirm(
     render(&app, &asked, &main.title, "rollouts", &main)
 }
 
-/// What the form for a rollback carries, beside its token.
+/// What the forms about a rollout carry, beside their token.
 #[derive(Deserialize)]
-pub(crate) struct RollbackForm {
+pub(crate) struct ReasonForm {
     reason: String,
 }
 
@@ -401,7 +449,7 @@ pub(crate) async fn rollback(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     permit: Permit,
-    form: Result<Form<RollbackForm>, FormRejection>,
+    form: Result<Form<ReasonForm>, FormRejection>,
 ) -> Answer {
     let Form(form) = form.map_err(|rejection| unreadable(&rejection))?;
     let reason = api::reason(&form.reason, true)?;
@@ -410,14 +458,57 @@ pub(crate) async fn rollback(
     Ok(see(&format!("/rollouts/{id}")))
 }
 
-fn release(app: &App, id: &str) -> Result<Release, Refusal> {
-    let id = api::release_id(id)?;
-    let chronicle = app.chronicle();
-    chronicle
-        .state()
-        .release(&id)
-        .cloned()
-        .ok_or_else(|| Refusal::unknown(Code::ThingUnknown, format!("there is no release {id}")))
+/// `GET /rollouts/{id}/resume`: asks once more.
+pub(crate) async fn resume_confirm(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = api::rollout_id(&id)?;
+    let view = brief(&app, id.clone()).await?;
+    if !view.held {
+        let message = format!("rollout {id} does not wait for a person");
+        return Err(Problem::new(Code::NothingToApprove, message).into());
+    }
+    let asked = Asked::of(&app, &headers);
+    let main = ConfirmMain {
+        title: format!("Let {} {} go on?", view.service, view.version),
+        lead: format!(
+            "Its step went without enough evidence ({}). It goes on from {} of the traffic in {} on your word; later steps are watched as before.",
+            view.finding_text(),
+            view.weight_words(),
+            view.environment
+        ),
+        action: format!("/rollouts/{id}/resume"),
+        back: format!("/rollouts/{id}"),
+        field: "reason",
+        label: "Why? It goes on record.",
+        required: true,
+        button: format!("Let {} go on", view.version),
+        keep: "Not now",
+        danger: false,
+        hidden: Vec::new(),
+        csrf: app.guard.form_token(),
+        command: format!("trimtab approve {id} --comment \"…\""),
+        signed_in: asked.signed_in,
+        identity: app.identity.to_string(),
+        bytes_max: api::REASON_BYTES_MAX,
+    };
+    render(&app, &asked, &main.title, "rollouts", &main)
+}
+
+/// `POST /rollouts/{id}/resume`.
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    permit: Permit,
+    form: Result<Form<ReasonForm>, FormRejection>,
+) -> Answer {
+    let Form(form) = form.map_err(|rejection| unreadable(&rejection))?;
+    let reason = api::reason(&form.reason, true)?;
+    let id = api::rollout_id(&id)?;
+    app.operations.resume(permit.actor(), id.clone(), reason).await?;
+    Ok(see(&format!("/rollouts/{id}")))
 }
 
 /// `GET /releases/{id}/approve/{environment}`: says what is approved.
@@ -426,13 +517,22 @@ pub(crate) async fn approve_confirm(
     Path((id, environment)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    let release = release(&app, &id)?;
-    let environment = api::environment_name(&environment)?;
-    if !app.environments.iter().any(|(known, _)| known.name == environment) {
-        let problem =
-            Problem::new(Code::EnvironmentUnknown, format!("there is no environment {environment}"));
-        return Err(problem.into());
-    }
+    let (id, environment) = (api::release_id(&id)?, api::environment_name(&environment)?);
+    let (release, policy) = blocking(&app, {
+        let environment = environment.clone();
+        move |app| {
+            let rules = app.operations.rules();
+            let known = rules.environments.iter().find(|(known, _)| known.name == environment);
+            let (_, policy) = known.ok_or_else(|| {
+                Refusal::unknown(Code::EnvironmentUnknown, format!("there is no environment {environment}"))
+            })?;
+            let chronicle = app.chronicle();
+            let release = chronicle.state().release(&id).cloned();
+            let missing = || Refusal::unknown(Code::ThingUnknown, format!("there is no release {id}"));
+            Ok((release.ok_or_else(missing)?, policy.clone()))
+        }
+    })
+    .await?;
     let asked = Asked::of(&app, &headers);
     let main = ConfirmMain {
         title: format!("Approve {} {} for {environment}?", release.artifact.service, release.version),
@@ -442,7 +542,7 @@ pub(crate) async fn approve_confirm(
             release.commit.author.email,
             release.artifact.digest.short()
         ),
-        action: format!("/releases/{id}/approve/{environment}"),
+        action: format!("/releases/{}/approve/{environment}", release.id),
         back: "/".into(),
         field: "comment",
         label: "Comment (optional). It goes on record.",
@@ -450,8 +550,9 @@ pub(crate) async fn approve_confirm(
         button: format!("Approve {}", release.version),
         keep: "Not now",
         danger: false,
+        hidden: vec![("policy", policy.to_string()), ("artifact", release.artifact.digest.to_string())],
         csrf: app.guard.form_token(),
-        command: format!("trimtab approve {id} --environment {environment}"),
+        command: format!("trimtab approve {} --environment {environment}", release.id),
         signed_in: asked.signed_in,
         identity: app.identity.to_string(),
         bytes_max: api::REASON_BYTES_MAX,
@@ -459,9 +560,11 @@ pub(crate) async fn approve_confirm(
     render(&app, &asked, &main.title, "now", &main)
 }
 
-/// What the form for an approval carries, beside its token.
+/// What the form for an approval carries, beside its token: also what its reader saw.
 #[derive(Deserialize)]
 pub(crate) struct ApproveForm {
+    policy: Digest,
+    artifact: Digest,
     #[serde(default)]
     comment: String,
 }
@@ -476,7 +579,8 @@ pub(crate) async fn approve(
     let Form(form) = form.map_err(|rejection| unreadable(&rejection))?;
     let comment = api::reason(&form.comment, false)?;
     let (release, environment) = (api::release_id(&id)?, api::environment_name(&environment)?);
-    app.operations.approve(permit.actor(), release, environment, comment).await?;
+    let seen = Some((form.policy, form.artifact));
+    app.operations.approve(permit.actor(), Approval { release, environment, seen, comment }).await?;
     Ok(see("/"))
 }
 

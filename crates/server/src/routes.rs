@@ -47,6 +47,8 @@ pub(crate) fn table() -> Vec<Route> {
         get("/rollouts/{id}", pages::rollout),
         get("/rollouts/{id}/rollback", pages::rollback_confirm),
         post("/rollouts/{id}/rollback", pages::rollback),
+        get("/rollouts/{id}/resume", pages::resume_confirm),
+        post("/rollouts/{id}/resume", pages::resume),
         get("/releases/{id}/approve/{environment}", pages::approve_confirm),
         post("/releases/{id}/approve/{environment}", pages::approve),
         get("/events", live::events),
@@ -54,6 +56,7 @@ pub(crate) fn table() -> Vec<Route> {
         get("/api/v1/rollouts", api::rollouts),
         get("/api/v1/rollouts/{id}", api::rollout),
         post("/api/v1/rollouts/{id}/rollback", api::rollback),
+        post("/api/v1/rollouts/{id}/resume", api::resume),
         post("/api/v1/releases/{id}/approvals", api::approve),
         get("/api/v1/why", api::why),
         get("/api/v1/ledger", api::ledger),
@@ -109,11 +112,17 @@ async fn every(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
             .and_then(|accept| accept.to_str().ok())
             .is_some_and(|accept| accept.contains("text/html"));
     let signed_in = app.guard.in_session(request.headers());
-    let mut response = match app.guard.host(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    let (mut response, known) = match app.guard.host(request.uri(), request.headers()) {
+        Ok(()) => (next.run(request).await, true),
+        Err(refusal) => (refusal.into_response(), false),
     };
-    if wants_page && let Some(refusal) = response.extensions().get::<Refusal>().cloned() {
+    if response.status().is_client_error() && response.extensions().get::<Refusal>().is_none() {
+        // What the framework refuses by itself, such as an address that is badly encoded, is told like all else.
+        let sentence = "the address or its query can't be understood";
+        response = Refusal::invalid(response.status(), sentence).into_response();
+    }
+    // Whoever came by another name gets no page: a page names the project.
+    if wants_page && known && let Some(refusal) = response.extensions().get::<Refusal>().cloned() {
         response = pages::refusal(&app, signed_in, &refusal);
     }
     let headers = response.headers_mut();

@@ -3,22 +3,24 @@
 mod guard;
 mod live;
 mod pages;
+mod rolling;
 mod story;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use delivery::clock::ManualClock;
 use delivery::code::Code;
-use delivery::{Actor, EnvironmentName, Event, Problem, ReleaseId, RolloutId, ServiceName, Timestamp};
+use delivery::{Actor, EnvironmentName, Event, Problem, RolloutId, ServiceName, Timestamp};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::{Access, Ledger};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{Config, Operations, Running};
+use crate::{Approval, Config, Operations, Rules, Running};
 
 const TOKEN: &str = "ttb_0123456789abcdef0123456789abcdef";
 
@@ -31,13 +33,29 @@ fn event(incident: &str) -> Event {
 }
 
 /// Notes what it is asked; refuses the release or rollout whose id ends in `refused0`.
-#[derive(Default)]
-struct Notebook(Mutex<Vec<String>>);
+struct Notebook {
+    notes: Mutex<Vec<String>>,
+    /// What the edge says, and whether a controller is at work.
+    edge: Mutex<Option<platform::edge::Status>>,
+    driven: AtomicBool,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Default for Notebook {
+    fn default() -> Self {
+        Self {
+            notes: Mutex::default(),
+            edge: Mutex::default(),
+            driven: AtomicBool::new(true),
+            trouble: Mutex::default(),
+        }
+    }
+}
 
 impl Notebook {
     fn note(&self, line: String) -> BoxFuture<'_, Result<(), Problem>> {
         let refused = line.contains("0000000z");
-        self.0.lock().unwrap().push(line);
+        self.notes.lock().unwrap().push(line);
         async move {
             if refused {
                 return Err(Problem::new(Code::ApprovalByAuthor, "an <author> can't approve it"));
@@ -58,22 +76,27 @@ impl Operations for Notebook {
         self.note(format!("{actor:?} rolls back {rollout}: {reason}"))
     }
 
-    fn approve(
-        &self,
-        actor: Actor,
-        release: ReleaseId,
-        environment: EnvironmentName,
-        comment: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
+    fn resume(&self, actor: Actor, rollout: RolloutId, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
+        self.note(format!("{actor:?} lets {rollout} go on: {reason}"))
+    }
+
+    fn approve(&self, actor: Actor, approval: Approval) -> BoxFuture<'_, Result<(), Problem>> {
+        let Approval { release, environment, comment, .. } = approval;
         self.note(format!("{actor:?} approves {release} for {environment}: {comment}"))
     }
 
     fn edge(&self, _: ServiceName, _: EnvironmentName) -> BoxFuture<'_, Option<platform::edge::Status>> {
-        async { None }.boxed()
+        let status = self.edge.lock().unwrap().clone();
+        async { status }.boxed()
     }
 
     fn driven(&self, _: &ServiceName, _: &EnvironmentName) -> bool {
-        true
+        self.driven.load(Ordering::Relaxed)
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let trouble = self.trouble.lock().unwrap().clone();
+        Arc::new(Rules { environments: story::environments(), trouble })
     }
 }
 
@@ -82,6 +105,7 @@ struct World {
     ledger: Ledger,
     running: Running,
     notebook: Arc<Notebook>,
+    clock: Arc<ManualClock>,
 }
 
 /// An answer, taken apart.
@@ -113,9 +137,11 @@ impl World {
         let ledger = Ledger::open(&path, Access::ReadWrite).unwrap();
         write(&ledger);
         let notebook = Arc::new(Notebook::default());
-        let config = Self::config(ledger.clone(), notebook.clone());
+        let mut config = Self::config(ledger.clone(), notebook.clone());
+        let clock = Arc::new(ManualClock::at(at(1_000)));
+        config.clock = clock.clone();
         let running = crate::start(config).await.unwrap();
-        Self { folder, ledger, running, notebook }
+        Self { folder, ledger, running, notebook, clock }
     }
 
     fn config(ledger: Ledger, notebook: Arc<Notebook>) -> Config {
@@ -123,7 +149,6 @@ impl World {
             project: "shop <& co>".into(),
             listen: ([127, 0, 0, 1], 0).into(),
             ledger,
-            environments: story::environments(),
             token: TOKEN.into(),
             identity: "ana@example.com".into(),
             operations: notebook,
@@ -141,8 +166,13 @@ impl World {
         self.running.address().to_string()
     }
 
+    /// The name that sessions are under.
+    fn home(&self) -> String {
+        self.origin()["http://".len()..].to_owned()
+    }
+
     fn origin(&self) -> String {
-        format!("http://{}", self.host())
+        self.running.url().split("/?").next().unwrap().to_owned()
     }
 
     async fn append(&self, second: i64, events: Vec<Event>) {
@@ -161,7 +191,7 @@ impl World {
     }
 
     fn asked(&self) -> Vec<String> {
-        self.notebook.0.lock().unwrap().clone()
+        self.notebook.notes.lock().unwrap().clone()
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -175,7 +205,9 @@ impl World {
         let mut socket = TcpStream::connect(self.running.address()).await.unwrap();
         let mut lines = vec![format!("{method} {path} HTTP/1.0"), "Connection: close".to_owned()];
         if !headers.iter().any(|(name, _)| *name == "host") {
-            lines.push(format!("Host: {}", self.host()));
+            // As a browser does: a cookie goes to the host that it came from.
+            let cookie = headers.iter().any(|(name, _)| *name == "cookie");
+            lines.push(format!("Host: {}", if cookie { self.home() } else { self.host() }));
         }
         lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
         lines.push(format!("Content-Length: {}\r\n\r\n", body.len()));
@@ -192,7 +224,8 @@ impl World {
 
     /// Signs in as a browser does, and gives the cookie.
     async fn cookie(&self) -> String {
-        let answer = self.send("GET", &format!("/?token={TOKEN}"), &[], "").await;
+        let home = self.home();
+        let answer = self.send("GET", &format!("/?token={TOKEN}"), &[("host", &home)], "").await;
         assert_eq!((answer.status, answer.header("location")), (303, "/"));
         answer.header("set-cookie").split(';').next().unwrap().to_owned()
     }

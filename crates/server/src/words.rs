@@ -79,6 +79,12 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
+/// With a capital at its beginning.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// With at most so many decimals, and none that are 0.
 pub(crate) fn trimmed(number: f64, decimals: usize) -> String {
     let text = format!("{number:.decimals$}");

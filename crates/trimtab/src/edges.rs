@@ -7,7 +7,7 @@ use delivery::code::Code;
 use delivery::effect::{Effect, RevisionSpec};
 use delivery::environment::Environment;
 use delivery::layout::Layout;
-use delivery::{Problem, RevisionId, ServiceName, text};
+use delivery::{EnvironmentName, Problem, RevisionId, ServiceName, text};
 use futures_util::future::join_all;
 use platform::edge::{Edge, EdgeConfig, InstanceState, InstanceStatus, RevisionStatus, Role};
 use rollout::state::State;
@@ -29,17 +29,21 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) fn config(project: &Project, service: &ServiceName, environment: &Environment) -> EdgeConfig {
     // Only a rollout that was planned before its service left the manifest has no address: it gets a free one.
     let listen = environment.listen.of(service).unwrap_or("127.0.0.1:0").to_owned();
-    let environment = &environment.name;
-    let state_directory = project.layout.edge(service, environment);
+    EdgeConfig { listen, ..running(&project.layout, service, &environment.name) }
+}
+
+/// How to reach an edge that runs. Asks for nothing but the layout; where it listens is not needed for that, and left empty.
+pub(crate) fn running(layout: &Layout, service: &ServiceName, environment: &EnvironmentName) -> EdgeConfig {
+    let state_directory = layout.edge(service, environment);
     let socket = recorded_socket(&state_directory).unwrap_or_else(|| {
         platform::edge::socket_path(Utf8Path::new(SOCKETS), &state_directory, service, environment)
     });
     EdgeConfig {
         control_socket: socket,
-        log_directory: project.layout.edge_logs(service, environment),
+        log_directory: layout.edge_logs(service, environment),
         service: service.clone(),
         environment: environment.clone(),
-        listen,
+        listen: String::new(),
         state_directory,
     }
 }

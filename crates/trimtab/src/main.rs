@@ -10,6 +10,7 @@ mod edges;
 mod environment;
 mod interrupt;
 mod load;
+mod operations;
 mod output;
 mod project;
 mod promote;

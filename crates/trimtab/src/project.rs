@@ -2,6 +2,7 @@
 //!
 //! Invariant: opening a project changes nothing; the state folder is made by the first command that records something.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,10 +11,12 @@ use delivery::clock::SteadyClock;
 use delivery::code::Code;
 use delivery::environment::Environment;
 use delivery::layout::{Layout, STATE_DIRECTORY};
+use delivery::rollout::RolloutPlan;
 use delivery::{Actor, Digest, EnvironmentName, Problem, ServiceName, text};
 use manifest::Manifest;
 use repo::Repository;
 use rollout::follower::Follower;
+use rollout::state::State;
 use store::{Access, Ledger};
 
 use crate::cli::Global;
@@ -58,6 +61,30 @@ impl Project {
         let manifest = manifest::load(&root)?;
         let layout = Layout::of_project(&root);
         Ok(Self { root, manifest, layout })
+    }
+
+    /// Opens the project in the folder for what must work whatever became of its manifest: taking releases back, and going
+    /// on with rollouts. Where the file can't be read, the plans on record take its place, and what is wrong is said beside.
+    /// Fails only where nothing was ever recorded.
+    pub(crate) fn recorded(root: Utf8PathBuf) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let wrong = match Self::at(root.clone()) {
+            Ok(project) => return Ok((project, Vec::new())),
+            Err(wrong) => wrong,
+        };
+        let layout = Layout::of_project(&root);
+        let manifest = Manifest {
+            project: root.file_name().unwrap_or("project").to_owned(),
+            services: Vec::new(),
+            tasks: Vec::new(),
+            gates: Vec::new(),
+            environments: Vec::new(),
+            trunk: "main".into(),
+        };
+        let mut project = Self { root, manifest, layout };
+        let Some(follower) = project.reader()? else { return Err(wrong) };
+        project.manifest.services = services_planned(follower.state());
+        project.manifest.environments = environments_planned(follower.state());
+        Ok((project, wrong))
     }
 
     /// Its repository.
@@ -160,11 +187,54 @@ impl Project {
 
     /// Whether a controller holds the lease of the service in the environment now.
     pub(crate) fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
-        let name = delivery::layout::lease_name(service, environment);
-        let directory = self.layout.leases();
-        directory.exists()
-            && matches!(store::Lease::acquire(&directory, &name, ""), Err(store::LeaseError::Held { .. }))
+        driven(&self.layout, service, environment)
     }
+}
+
+/// Whether a controller holds the lease of the service in the environment now.
+pub(crate) fn driven(layout: &Layout, service: &ServiceName, environment: &EnvironmentName) -> bool {
+    let name = delivery::layout::lease_name(service, environment);
+    store::Lease::holder(&layout.leases(), &name).is_some()
+}
+
+/// The last plan of each thing that plans are about, by its name.
+fn last_plans<'a, K: Ord>(state: &'a State, key: impl Fn(&'a RolloutPlan) -> K) -> BTreeMap<K, &'a RolloutPlan> {
+    let mut rollouts: Vec<_> = state.rollouts.values().collect();
+    rollouts.sort_by_key(|rollout| rollout.planned_at);
+    rollouts.into_iter().map(|rollout| (key(&rollout.plan), &rollout.plan)).collect()
+}
+
+/// The services as they were planned last.
+fn services_planned(state: &State) -> Vec<manifest::Service> {
+    let service = |plan: &RolloutPlan| {
+        let spec = plan.revision.clone();
+        manifest::Service {
+            name: spec.service,
+            directory: ".".into(),
+            artifact: Vec::new(),
+            start: spec.command,
+            environment: spec.environment,
+            pass: spec.pass,
+            ready: manifest::Readiness { path: spec.ready.path, within_ms: spec.ready.within_ms },
+            instances: spec.instances,
+            stop_ms: spec.stop_ms,
+        }
+    };
+    last_plans(state, |plan| &plan.revision.service).into_values().map(service).collect()
+}
+
+/// The environments with the rules that were planned with last, in the order in which they were first entered.
+fn environments_planned(state: &State) -> Vec<Environment> {
+    let first = |name: &EnvironmentName| {
+        let there = state.rollouts.values().filter(|rollout| rollout.plan.environment.name == *name);
+        there.map(|rollout| rollout.planned_at).min()
+    };
+    let mut found: Vec<Environment> = last_plans(state, |plan| &plan.environment.name)
+        .into_values()
+        .map(|plan| plan.environment.clone())
+        .collect();
+    found.sort_by_key(|environment| first(&environment.name));
+    found
 }
 
 /// The clock of a command: never before the ledger's last record.

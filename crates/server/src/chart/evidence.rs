@@ -10,7 +10,7 @@ use crate::words;
 const LOG_10: f64 = std::f64::consts::LN_10;
 
 pub(super) fn figure(story: &Story<'_>) -> Figure {
-    let looks = story.thinned();
+    let looks = story.looks;
     let harm: Vec<_> = looks.iter().map(|look| (story.seconds(look.at), look.log_e_harm)).collect();
     let safe: Vec<_> = looks.iter().map(|look| (story.seconds(look.at), look.log_e_safe)).collect();
     let thresholds = story.thresholds;

@@ -17,9 +17,6 @@ use delivery::traffic::Weight;
 use crate::view::rollout::{LookView, ThresholdsView};
 use frame::Size;
 
-/// Points of one line; more are thinned.
-const POINTS_MAX: usize = 300;
-
 /// What a rollout's charts are drawn from.
 pub(crate) struct Story<'a> {
     /// Where the time axis begins and ends.
@@ -61,13 +58,6 @@ impl Story<'_> {
         if let Some(at) = self.decided {
             frame.moment("decided", self.seconds(at), if named { "taken back" } else { "" });
         }
-    }
-
-    /// The looks, thinned; the last one is always there.
-    fn thinned(&self) -> Vec<&LookView> {
-        let stride = self.looks.len().div_ceil(POINTS_MAX).max(1);
-        let offset = self.looks.len().saturating_sub(1) % stride;
-        self.looks.iter().skip(offset).step_by(stride).collect()
     }
 }
 

@@ -10,15 +10,17 @@ use crate::words;
 const LIMIT: f64 = 2.0;
 
 pub(super) fn figure(story: &Story<'_>) -> Figure {
-    let looks = story.thinned();
+    let looks = story.looks;
     let band: Vec<(f64, f64, f64)> = looks
         .iter()
         .map(|look| {
             (story.seconds(look.at), position(look.ratio_low, -LIMIT), position(look.ratio_high, LIMIT))
         })
         .collect();
-    let low: Vec<_> = band.iter().map(|(x, low, _)| (*x, *low)).collect();
-    let high: Vec<_> = band.iter().map(|(x, _, high)| (*x, *high)).collect();
+    // Where there is no bound, or none on the axis, there is no edge: the band just goes on.
+    let edge = |x: f64, y: f64| (x, if y.abs() < LIMIT { y } else { f64::NAN });
+    let low: Vec<_> = band.iter().map(|(x, low, _)| edge(*x, *low)).collect();
+    let high: Vec<_> = band.iter().map(|(x, _, high)| edge(*x, *high)).collect();
     let margin = position(Some(story.thresholds.error_ratio_margin), 0.0);
     let drawings = each(|size| {
         let mut frame = Frame::new(size, 150.0, story.length(), (-LIMIT, LIMIT));
@@ -54,9 +56,14 @@ fn position(ratio: Option<f64>, unknown: f64) -> f64 {
 
 fn summary(last: Option<&LookView>) -> String {
     let Some(last) = last else { return "There was no look yet.".into() };
-    let low = last.ratio_low.map_or_else(|| "0".into(), words::ratio);
-    match last.ratio_high {
-        Some(high) => format!("The ratio lies between {low} and {}.", words::ratio(high)),
-        None => format!("The ratio is at least {low}; too little was seen to bound it above."),
+    match (last.ratio_low.filter(|low| *low > 0.0), last.ratio_high.filter(|high| high.is_finite())) {
+        (None, None) => "Nothing is known yet: too little was seen to bound the ratio.".into(),
+        (None, Some(high)) => format!("The ratio is at most {}.", words::ratio(high)),
+        (Some(low), None) => {
+            format!("The ratio is at least {}; too little was seen to bound it above.", words::ratio(low))
+        }
+        (Some(low), Some(high)) => {
+            format!("The ratio lies between {} and {}.", words::ratio(low), words::ratio(high))
+        }
     }
 }

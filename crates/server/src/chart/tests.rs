@@ -67,20 +67,29 @@ fn coordinates_are_finite_whatever_the_numbers() {
 }
 
 #[test]
-fn many_looks_are_thinned_and_the_last_one_stays() {
-    let looks: Vec<LookView> = (0..10_000).map(|second| look(second, 1.0)).collect();
-    let svg = drawn(&looks, &[], 4.6, 10_000);
-    assert!(svg.len() < 100_000, "{} bytes", svg.len());
-    let thresholds = ThresholdsView { log_e_harm: 4.6, log_e_safe: 3.0, error_ratio_margin: 1.1 };
-    let story = Story {
-        from: at(0),
-        until: at(10_000),
-        looks: &looks,
-        thresholds: &thresholds,
-        weights: &[],
-        decided: None,
+fn where_there_is_no_bound_there_is_no_edge() {
+    let ratio = |low: Option<f64>, high: Option<f64>| {
+        let looks = [0, 1].map(|second| LookView { ratio_low: low, ratio_high: high, ..look(second, 1.0) });
+        let thresholds = ThresholdsView { log_e_harm: 4.6, log_e_safe: 3.0, error_ratio_margin: 1.1 };
+        let story = Story {
+            from: at(0),
+            until: at(10),
+            looks: &looks,
+            thresholds: &thresholds,
+            weights: &[],
+            decided: None,
+        };
+        let figure = figures(&story).pop().unwrap();
+        (figure.drawings[0].1.matches(r#"class="line edge""#).count(), figure.summary)
     };
-    assert_eq!(story.thinned().last().map(|look| look.at), Some(at(9_999)));
+    let (edges, summary) = ratio(None, None);
+    assert_eq!(edges, 0);
+    assert!(summary.starts_with("Nothing is known yet"), "{summary}");
+    assert_eq!(ratio(Some(0.5), None).0, 1);
+    assert_eq!(ratio(None, Some(3.0)), (1, "The ratio is at most 3.".into()));
+    assert_eq!(ratio(Some(0.5), Some(3.0)), (2, "The ratio lies between 0.5 and 3.".into()));
+    // A bound that the axis does not reach is no edge at its end.
+    assert_eq!(ratio(Some(0.001), Some(3_000.0)).0, 0);
 }
 
 #[test]

@@ -33,7 +33,9 @@ fn form(path: &str) -> bool {
 fn body(path: &str, csrf: &str) -> (&'static str, String) {
     match (form(path), path.contains("releases")) {
         (true, _) => {
-            ("application/x-www-form-urlencoded", format!("csrf={csrf}&reason=because&comment=fine"))
+            let digest = delivery::Digest::of(b"seen");
+            let seen = format!("policy={digest}&artifact={digest}");
+            ("application/x-www-form-urlencoded", format!("csrf={csrf}&reason=because&comment=fine&{seen}"))
         }
         (false, true) => ("application/json", r#"{"environment":"production","comment":"fine"}"#.into()),
         (false, false) => ("application/json", r#"{"reason":"because"}"#.into()),
@@ -43,12 +45,12 @@ fn body(path: &str, csrf: &str) -> (&'static str, String) {
 #[test]
 fn every_route_that_is_not_a_get_changes_something() {
     let routes = table();
-    assert!(routes.len() >= 17, "{} routes", routes.len());
+    assert!(routes.len() >= 20, "{} routes", routes.len());
     for route in &routes {
         let expected = if route.method == Method::GET { Policy::Read } else { Policy::Change };
         assert_eq!(route.policy, expected, "{} {}", route.method, route.path);
     }
-    assert_eq!(routes.iter().filter(|route| route.policy == Policy::Change).count(), 4);
+    assert_eq!(routes.iter().filter(|route| route.policy == Policy::Change).count(), 6);
 }
 
 #[tokio::test]
@@ -56,6 +58,8 @@ async fn whatever_changes_something_is_refused_without_credentials() {
     let world = world().await;
     let cookie = world.cookie().await;
     let (origin, bearer) = (world.origin(), format!("Bearer {TOKEN}"));
+    let machine = world.host();
+    let machine_origin = format!("http://{machine}");
     let foreign_cookie = format!("{}0", &cookie[..cookie.len() - 1]);
     let mut cells = 0;
     for route in table().into_iter().filter(|route| route.policy == Policy::Change) {
@@ -77,6 +81,10 @@ async fn whatever_changes_something_is_refused_without_credentials() {
             (401, &[kind, ("cookie", &foreign_cookie), ("origin", &origin)], &good),
             (401, &[kind, ("cookie", "trimtab-1=x"), ("origin", &origin)], &good),
             (403, &[kind, ("cookie", &cookie)], &good),
+            // A session under any other of the machine's names: other ports of it get such cookies too.
+            (401, &[kind, ("cookie", &cookie), ("origin", &machine_origin), ("host", &machine)], &good),
+            (401, &[kind, ("cookie", &cookie), ("origin", &origin), ("host", &machine)], &good),
+            (403, &[kind, ("cookie", &cookie), ("origin", &machine_origin)], &good),
             (403, &[kind, ("cookie", &cookie), ("origin", "null")], &good),
             (403, &[kind, ("cookie", &cookie), ("origin", "http://evil.example")], &good),
             (403, &[kind, ("cookie", &cookie), ("origin", "https://127.0.0.1")], &good),
@@ -96,13 +104,14 @@ async fn whatever_changes_something_is_refused_without_credentials() {
             cells += 1;
         }
     }
-    assert_eq!(cells, 80);
+    assert_eq!(cells, 138);
     assert_eq!(world.asked(), Vec::<String>::new(), "nothing may have been asked for");
 }
 
 /// The page whose form goes to the address; for the API any.
 fn path_of_form(path: &str) -> String {
-    if form(path) { path.to_owned() } else { format!("/rollouts/{}/rollback", story::rollout()) }
+    // A rollout that isn't held has no form for going on; the token is the same in all.
+    if form(path) && !path.ends_with("/resume") { path.to_owned() } else { format!("/rollouts/{}/rollback", story::rollout()) }
 }
 
 #[tokio::test]
@@ -125,7 +134,7 @@ async fn whatever_changes_something_is_let_through_with_them() {
         }
     }
     let asked = world.asked();
-    assert_eq!(asked.len(), 6);
+    assert_eq!(asked.len(), 9);
     assert!(asked.iter().all(|line| line.starts_with(r#"Human("ana@example.com")"#)), "{asked:?}");
     assert!(asked.iter().any(|line| line.ends_with("rolls back ro-00000001: because")), "{asked:?}");
     assert!(
@@ -140,8 +149,14 @@ async fn reading_needs_no_credentials_but_this_machines_name() {
     let port = world.running.address().port();
     for route in table().into_iter().filter(|route| route.policy == Policy::Read && route.path != "/events") {
         let path = address(route.path);
-        let expected = if path == "/assets/app.css" { 404 } else { 200 };
-        for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        let expected = match path.as_str() {
+            "/assets/app.css" => 404,
+            // It is not held.
+            path if path.ends_with("/resume") => 409,
+            _ => 200,
+        };
+        let names = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
+        for host in names.into_iter().chain([world.home()]) {
             let answer = world.send("GET", &path, &[("host", &host)], "").await;
             assert_eq!(answer.status, expected, "{path} as {host}");
             let policy = answer.header("content-security-policy");
@@ -162,7 +177,11 @@ async fn reading_needs_no_credentials_but_this_machines_name() {
 #[tokio::test]
 async fn a_browser_signs_in_once_and_the_token_leaves_the_address() {
     let world = World::new().await;
-    let answer = world.send("GET", &format!("/?token={TOKEN}"), &[], "").await;
+    let home = world.home();
+    let elsewhere = world.send("GET", &format!("/?token={TOKEN}"), &[], "").await;
+    assert_eq!((elsewhere.status, elsewhere.header("set-cookie")), (303, ""));
+    assert_eq!(elsewhere.header("location"), world.running.url());
+    let answer = world.send("GET", &format!("/?token={TOKEN}"), &[("host", &home)], "").await;
     let cookie = answer.header("set-cookie");
     assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
     assert!(
@@ -176,6 +195,55 @@ async fn a_browser_signs_in_once_and_the_token_leaves_the_address() {
     let cookie = world.cookie().await;
     let page = world.send("GET", "/", &[("cookie", &cookie)], "").await;
     assert!(page.body.contains("ana@example.com"));
+}
+
+#[tokio::test]
+async fn a_session_outlasts_a_restart_and_its_name_is_told_to_nobody() {
+    let world = world().await;
+    let cookie = world.cookie().await;
+    let home = world.home();
+    assert!(home.ends_with(&format!(".localhost:{}", world.running.address().port())), "{home}");
+    let mut config = World::config(world.ledger.clone(), Default::default());
+    config.listen = world.running.address();
+    let World { running, folder, ledger, notebook, clock } = world;
+    running.stop().await;
+    let running = crate::start(config).await.unwrap();
+    let world = World { running, folder, ledger, notebook, clock };
+    assert_eq!(world.home(), home);
+    let page = world.send("GET", "/", &[("cookie", &cookie)], "").await;
+    assert!(page.body.contains("ana@example.com"));
+    // Who has not the token never learns it: neither from a page nor from a refusal.
+    let name = home.split('.').next().unwrap();
+    for (path, host) in [("/", world.host()), ("/nowhere", world.host()), ("/", "evil.example".to_owned())] {
+        let answer = world.send("GET", path, &[("host", &host), ("accept", "text/html")], "").await;
+        assert!(!answer.body.contains(name) && !format!("{:?}", answer.headers).contains(name), "{path} {host}");
+        assert!(host != "evil.example" || !answer.body.contains("shop"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_with_a_code() {
+    let world = world().await;
+    let bearer = format!("bearer {TOKEN}");
+    for path in ["/rollouts/%ff", "/api/v1/rollouts/%ff", "/?token=a&token=b", "/rollouts?before=x&before=y"] {
+        let problem = world.send("GET", path, &[], "").await;
+        assert_eq!(problem.header("content-type"), "application/problem+json", "{path}: {}", problem.body);
+        assert_eq!((problem.status, problem.json()["code"].as_str()), (400, Some("TRM-0907")), "{path}");
+    }
+    let page = world.get("/rollouts/%ff").await;
+    assert!(page.header("content-type").starts_with("text/html") && page.body.contains("TRM-0907"));
+    // The scheme's name is taken in any case; what would deceive whoever reads the record is not.
+    let kind = ("content-type", "application/json");
+    let path = format!("/api/v1/rollouts/{}/rollback", story::rollout());
+    for reason in [r"\u0000", r"a\u001b[31m", r"a\u009bb", r"a\u202eb", r"a\u2066b"] {
+        let body = format!(r#"{{"reason":"{reason}"}}"#);
+        let answer = world.send("POST", &path, &[kind, ("authorization", &bearer)], &body).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("TRM-0907")), "{reason}");
+    }
+    assert!(world.asked().is_empty());
+    let body = r#"{"reason":"one\nline and äöü"}"#;
+    let answer = world.send("POST", &path, &[kind, ("authorization", &bearer)], body).await;
+    assert_eq!((answer.status, answer.json()["driven"].as_bool()), (202, Some(true)), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -167,6 +167,54 @@ pub(super) fn exposed() -> Vec<Event> {
     events
 }
 
+/// The same, but a step without evidence waits for a person.
+pub(super) fn held() -> Vec<Event> {
+    let mut events = exposed();
+    for event in &mut events {
+        if let Event::RolloutPlanned { plan } = event {
+            plan.environment.strategy.on_inconclusive = OnInconclusive::Hold;
+        }
+    }
+    events
+}
+
+/// A rollout of its own that has only been planned.
+pub(super) fn planned_as(number: usize) -> Event {
+    let (_, event) = planned();
+    let Event::RolloutPlanned { mut plan } = event else { unreachable!("it is a plan") };
+    plan.id = RolloutId::new(&format!("ro-1000{number:04}")).unwrap();
+    plan.revision.id = RevisionId::of_rollout(&plan.id);
+    Event::RolloutPlanned { plan }
+}
+
+/// What the edge says while the rollout has this share.
+pub(super) fn status(percent: f64) -> platform::edge::Status {
+    let weight = Weight::from_percent(percent).unwrap();
+    let own = weight > Weight::ZERO;
+    platform::edge::Status {
+        listen: "127.0.0.1:8080".into(),
+        listen_asked: "127.0.0.1:8080".into(),
+        boot: "boot".into(),
+        pid: 1,
+        boots: 1,
+        restoring: false,
+        stopping: false,
+        weight,
+        rollout: own.then(rollout),
+        grant_remaining_ms: own.then_some(4_200),
+        on_expiry: Some(OnExpiry::Rollback),
+        expired: (!own).then(|| platform::edge::ExpiredStatus {
+            rollout: rollout(),
+            weight: Weight::from_percent(10.0).unwrap(),
+            at: at(1_000),
+            cause: "the grant ran out".into(),
+        }),
+        epoch: 1,
+        revisions: Vec::new(),
+        storage_problem: None,
+    }
+}
+
 /// A person takes it back.
 pub(super) fn requested() -> Event {
     let cause = RollbackCause::Requested { by: "ana@example.com".into(), reason: HOSTILE.into() };

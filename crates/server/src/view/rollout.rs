@@ -5,12 +5,13 @@ use delivery::rollout::RolloutOutcome;
 use delivery::strategy::OnExpiry;
 use delivery::traffic::Weight;
 use delivery::{Timestamp, text};
-use platform::edge::Status;
+use platform::edge::{Role, Status};
 use rollout::progress::{Look, Rollout};
 use rollout::state::State;
 use serde::Serialize;
 
 use super::arms::{self, ArmsView};
+use super::state::Around;
 use super::when::When;
 use super::{Bounded, VERSION};
 use crate::words::{self, Tone};
@@ -19,6 +20,8 @@ use crate::words::{self, Tone};
 const LOOKS_MAX: usize = 2_000;
 /// Looks in the page's table.
 const TABLE_MAX: usize = 200;
+/// Looks that a chart is drawn from; more are thinned.
+const CURVE_MAX: usize = 300;
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,8 +51,14 @@ pub(crate) struct RolloutView {
     pub(crate) version: String,
     pub(crate) strategy: &'static str,
     pub(crate) phase: Phase,
-    /// Percent of traffic, as the platform acknowledged it last.
+    /// Percent of traffic: what the edge says, or what it acknowledged last.
     pub(crate) weight_percent: f64,
+    /// Whether that is so now, rather than when it was heard of last.
+    pub(crate) weight_known: bool,
+    /// Whether the edge has taken the traffic back without being told to, and that is on no record yet.
+    pub(crate) lapsed: bool,
+    /// Whether it waits for a person, who may let it go on.
+    pub(crate) held: bool,
     /// The highest percentage that was ever asked for.
     pub(crate) weight_max_percent: f64,
     /// From 1; absent before the first traffic.
@@ -61,13 +70,28 @@ pub(crate) struct RolloutView {
     pub(crate) finished_at: Option<When>,
     /// Why it was taken back, one clause.
     pub(crate) cause: Option<String>,
-    /// Its active controller.
+    /// The controller that is at work on it, or was last.
     pub(crate) holder: Option<String>,
+    /// Whether one is at work on it now.
+    pub(crate) driven: bool,
+}
+
+/// The share of traffic that goes to the rollout's revision by the edge's word.
+fn in_force(status: &Status, rollout: &Rollout) -> Weight {
+    if status.revision(Role::Stable).is_some_and(|stable| stable.id == rollout.plan.revision.id) {
+        Weight::FULL
+    } else if status.rollout.as_ref() == Some(&rollout.plan.id) {
+        status.weight
+    } else {
+        Weight::ZERO
+    }
 }
 
 impl RolloutView {
-    pub(crate) fn of(rollout: &Rollout, now: Timestamp) -> Self {
-        let plan = &rollout.plan;
+    pub(crate) fn of(rollout: &Rollout, around: &Around<'_>) -> Self {
+        let (plan, now) = (&rollout.plan, around.now);
+        let said = around.edge(rollout).map(|status| in_force(status, rollout));
+        let weight = said.unwrap_or(rollout.weight);
         Self {
             id: plan.id.to_string(),
             service: plan.revision.service.to_string(),
@@ -76,7 +100,10 @@ impl RolloutView {
             version: plan.version.clone(),
             strategy: words::strategy(plan.environment.strategy.kind),
             phase: phase(rollout),
-            weight_percent: rollout.weight.share() * 100.0,
+            weight_percent: weight.share() * 100.0,
+            weight_known: said.is_some() || !rollout.active() || rollout.weight_max == Weight::ZERO,
+            lapsed: weight < rollout.weight && rollout.withdrawable(),
+            held: rollout.held(now),
             weight_max_percent: rollout.weight_max.share() * 100.0,
             step: rollout.position.map(|position| position.step + 1),
             steps: plan.environment.strategy.steps.len(),
@@ -85,11 +112,13 @@ impl RolloutView {
             finished_at: rollout.milestones.finished.map(|at| When { at, now }),
             cause: rollout.cause.as_ref().map(ToString::to_string),
             holder: rollout.holder.clone(),
+            driven: rollout.active() && around.driven(rollout),
         }
     }
 
     pub(crate) fn tone(&self) -> Tone {
         match self.phase {
+            _ if self.lapsed => Tone::Back,
             Phase::Starting | Phase::Exposed | Phase::Promoted => Tone::Going,
             Phase::TakingBack | Phase::RolledBack => Tone::Back,
             Phase::Completed => Tone::Good,
@@ -117,6 +146,27 @@ impl RolloutView {
         format!("{} %", words::trimmed(self.weight_percent, 2))
     }
 
+    /// As [`Self::weight_text`], and whether that is certain: `last known 10 %`.
+    pub(crate) fn weight_words(&self) -> String {
+        let known = if self.weight_known { "" } else { "last known " };
+        format!("{known}{}", self.weight_text())
+    }
+
+    /// `of the traffic`, and whether that is certain.
+    pub(crate) fn weight_caption(&self) -> &'static str {
+        if self.weight_known { "of the traffic" } else { "of the traffic, last known" }
+    }
+
+    /// Who drives it, in a clause; `None` before anybody did.
+    pub(crate) fn driver_text(&self) -> Option<String> {
+        let holder = self.holder.as_ref()?;
+        Some(match (self.driven, self.active()) {
+            (true, _) => format!("driven by {holder}"),
+            (false, true) => format!("last driven by {holder} (gone)"),
+            (false, false) => format!("was driven by {holder}"),
+        })
+    }
+
     pub(crate) fn weight_max_text(&self) -> String {
         format!("{} %", words::trimmed(self.weight_max_percent, 2))
     }
@@ -125,6 +175,13 @@ impl RolloutView {
     pub(crate) fn phase_text(&self) -> String {
         match self.phase {
             Phase::Starting => "starting".into(),
+            Phase::Exposed if self.lapsed => {
+                let step = self.step.unwrap_or(1);
+                format!("step {step} of {}, its traffic is back with stable", self.steps)
+            }
+            Phase::Exposed if self.held => {
+                format!("step {} of {}, held for a person", self.step.unwrap_or(1), self.steps)
+            }
             Phase::Exposed => format!("step {} of {}", self.step.unwrap_or(1), self.steps),
             Phase::Promoted => "serving; the former revision drains".into(),
             Phase::TakingBack => "being taken back".into(),
@@ -249,8 +306,12 @@ pub(crate) struct EdgeView {
     pub(crate) grant_remaining_ms: Option<u64>,
     /// What happens then: `rollback` or `hold`.
     pub(crate) on_expiry: Option<OnExpiry>,
+    /// How long a grant lasts that nobody renews.
+    pub(crate) grant_ttl_ms: u64,
     /// The grant ran out for this rollout: when and why.
     pub(crate) expired: Option<String>,
+    #[serde(skip)]
+    expired_at: Option<Timestamp>,
 }
 
 impl EdgeView {
@@ -260,20 +321,30 @@ impl EdgeView {
         let expired = status.expired.as_ref().filter(|expired| expired.rollout == *id);
         Self {
             listen: status.listen.clone(),
-            weight_percent: if own { status.weight.share() * 100.0 } else { 0.0 },
+            weight_percent: in_force(status, rollout).share() * 100.0,
             grant_remaining_ms: status.grant_remaining_ms.filter(|_| own),
             on_expiry: status.on_expiry.filter(|_| own),
+            grant_ttl_ms: rollout.plan.environment.strategy.grant_ttl_ms,
+            expired_at: expired.map(|expired| expired.at),
             expired: expired
                 .map(|expired| format!("{} at {}", expired.cause, expired.at.strftime("%H:%M:%S UTC"))),
         }
     }
 
-    pub(crate) fn weight_text(&self) -> String {
-        format!("{} %", words::trimmed(self.weight_percent, 2))
+    /// The dead man's switch: whether it is about to act.
+    pub(crate) fn runs_out(&self) -> bool {
+        self.grant_remaining_ms.is_some_and(|ms| ms < self.grant_ttl_ms / 2)
     }
 
-    pub(crate) fn remaining_text(&self) -> String {
-        self.grant_remaining_ms.map_or_else(String::new, |ms| format!("{:.1} s", ms as f64 / 1_000.0))
+    /// When the grant was renewed last, and how long it lasts from now, in whole seconds.
+    pub(crate) fn grant_text(&self) -> String {
+        let left = self.grant_remaining_ms.unwrap_or(0);
+        let ago = match self.grant_ttl_ms.saturating_sub(left) / 1_000 {
+            0 => "a moment ago".into(),
+            seconds => format!("{seconds} s ago"),
+        };
+        let then = if self.holds_on_expiry() { "the weight is held" } else { "stable takes over" };
+        format!("Renewed {ago}; on silence {then} in {} s.", left.div_ceil(1_000))
     }
 
     pub(crate) fn holds_on_expiry(&self) -> bool {
@@ -302,6 +373,8 @@ pub(crate) struct RolloutDetail {
     /// What it waits for, and what moves it; empty when it has ended.
     pub(crate) blockers: Vec<String>,
     pub(crate) actions: Vec<String>,
+    /// Whether nothing happens until a person acts.
+    pub(crate) needs_person: bool,
     /// When taking it back was decided.
     pub(crate) decided_at: Option<Timestamp>,
     /// Percent, by step.
@@ -313,6 +386,11 @@ pub(crate) struct RolloutDetail {
     pub(crate) in_all: Option<ArmsView>,
     /// The last ones, oldest first.
     pub(crate) looks: Bounded<LookView>,
+    /// All of them, thinned for charts; the last one is always there.
+    #[serde(skip)]
+    pub(crate) curve: Vec<LookView>,
+    /// Whether the configured identity may let it go on, now that it waits for a person.
+    pub(crate) resumable: bool,
     /// Absent when it has ended or does not answer.
     pub(crate) edge: Option<EdgeView>,
     pub(crate) facts: Vec<Fact>,
@@ -323,21 +401,23 @@ impl RolloutDetail {
         state: &State,
         rollout: &Rollout,
         why: Option<rollout::why::Why>,
-        edge: Option<&Status>,
-        now: Timestamp,
+        around: &Around<'_>,
     ) -> Self {
         let strategy = &rollout.plan.environment.strategy;
         let looks = &rollout.looks;
         let from = looks.len().saturating_sub(LOOKS_MAX);
         let items: Vec<LookView> = looks[from..].iter().map(LookView::of).collect();
+        let curve = thinned(looks, CURVE_MAX).map(LookView::of).collect();
+        let may_resume = rollout::promotion::may_resume(state, &rollout.plan.id, around.identity).is_ok();
         let (blockers, actions) = why.map_or_else(Default::default, |why| (why.blockers, why.actions));
         Self {
             version: VERSION,
             sequence: state.size,
-            rollout: RolloutView::of(rollout, now),
+            rollout: RolloutView::of(rollout, around),
             stable_version: stable_version(state, rollout),
             blockers,
             actions,
+            needs_person: around.needs_person(rollout),
             decided_at: rollout.milestones.decided,
             step_weights: strategy.steps.iter().map(|step| step.weight.share() * 100.0).collect(),
             thresholds: ThresholdsView {
@@ -348,17 +428,48 @@ impl RolloutDetail {
             in_step: step_looks(rollout).map(arms::between),
             in_all: (looks.len() > 1).then(|| arms::between(looks)),
             looks: Bounded { items, total: looks.len() },
-            edge: edge.map(|status| EdgeView::of(status, rollout)),
+            curve,
+            resumable: rollout.held(around.now) && may_resume,
+            edge: around.edge(rollout).map(|status| EdgeView::of(status, rollout)),
             facts: facts(state, rollout),
         }
     }
 
-    /// The weight in force, as the edge says, or else as it was acknowledged last.
-    pub(crate) fn weight_now(&self) -> String {
-        match &self.edge {
-            Some(edge) if self.rollout.phase == Phase::Exposed => edge.weight_text(),
-            _ => self.rollout.weight_text(),
+    /// When the edge took the traffic back by itself, while that is on no record.
+    pub(crate) fn lapsed_at(&self) -> Option<Timestamp> {
+        let now = self.rollout.planned_at.now;
+        self.rollout.lapsed.then(|| self.edge.as_ref().and_then(|edge| edge.expired_at).unwrap_or(now))
+    }
+
+    /// What is happening, how much evidence is missing, what comes by itself, and whether a person must act: before any
+    /// number is shown.
+    pub(crate) fn verdict(&self) -> String {
+        let rollout = &self.rollout;
+        let mut sentences = Vec::new();
+        if !rollout.active() {
+            return match &rollout.cause {
+                Some(cause) => format!("It was taken back: {cause}."),
+                None => format!("It serves {}, or did until the next release came.", rollout.environment),
+            };
         }
+        if rollout.lapsed {
+            sentences.push("The edge has given the traffic back to stable by itself".to_owned());
+        }
+        sentences.extend(self.blockers.iter().map(|blocker| words::capitalised(blocker)));
+        let last = self.looks.items.last().filter(|look| rollout.step == Some(look.step));
+        if let Some(look) = last.filter(|look| rollout.cause.is_none() && look.finding == Finding::Continue) {
+            sentences.push(format!(
+                "The evidence of safety is {} of the {} that are enough",
+                look.safe_text(),
+                words::e_value(self.thresholds.log_e_safe)
+            ));
+        }
+        sentences.push(if self.needs_person {
+            "A person must act".to_owned()
+        } else {
+            "Nobody has to do anything".to_owned()
+        });
+        format!("{}.", sentences.join(". "))
     }
 
     /// The steps, drawn as done, present or to come.
@@ -369,7 +480,7 @@ impl RolloutDetail {
             weight: format!("{} %", words::trimmed(*percent, 2)),
             class: match (index + 1).cmp(&here) {
                 std::cmp::Ordering::Less => "past",
-                std::cmp::Ordering::Equal if self.rollout.cause.is_some() => "stopped",
+                std::cmp::Ordering::Equal if self.rollout.cause.is_some() || self.rollout.lapsed => "stopped",
                 std::cmp::Ordering::Equal if ended => "past",
                 std::cmp::Ordering::Equal => "here",
                 std::cmp::Ordering::Greater => "ahead",
@@ -392,9 +503,15 @@ impl RolloutDetail {
             rollout.service,
             rollout.version,
             rollout.phase_text(),
-            self.weight_now()
+            self.rollout.weight_words()
         )
     }
+}
+
+/// At most so many, evenly; the last one is always there.
+fn thinned<T>(items: &[T], limit: usize) -> impl Iterator<Item = &T> {
+    let stride = items.len().div_ceil(limit).max(1);
+    items.iter().skip(items.len().saturating_sub(1) % stride).step_by(stride)
 }
 
 /// The looks of the last step that was looked at.
@@ -455,4 +572,19 @@ fn facts(state: &State, rollout: &Rollout) -> Vec<Fact> {
         );
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_thinned_covers_everything_and_keeps_the_last() {
+        let items: Vec<usize> = (0..10_000).collect();
+        let kept: Vec<usize> = thinned(&items, 300).copied().collect();
+        assert!(kept.len() <= 300 && kept[0] < 100, "{} from {}", kept.len(), kept[0]);
+        assert_eq!(kept.last(), Some(&9_999));
+        assert_eq!(thinned(&items[..2], 300).count(), 2);
+        assert_eq!(thinned(&items[..0], 300).count(), 0);
+    }
 }

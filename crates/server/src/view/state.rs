@@ -1,10 +1,10 @@
 //! What the project is now: what waits, what rolls out, what runs where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use delivery::environment::Environment;
-use delivery::evidence::Finding;
 use delivery::{Actor, Digest, EnvironmentName, ReleaseId, ServiceName, Timestamp};
+use rollout::progress::Rollout;
 use rollout::promotion::{self, Blocker};
 use rollout::state::{Slot, State};
 use rollout::why::{Circumstances, Why};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::rollout::RolloutView;
 use super::when::When;
 use super::{Bounded, VERSION};
+use crate::app::{Place, Surroundings};
 
 /// Rows of the matrix.
 const SERVICES_MAX: usize = 200;
@@ -31,6 +32,8 @@ pub(crate) struct StateView {
     pub(crate) at: When,
     /// Records that could not be read.
     pub(crate) quarantined: usize,
+    /// Why the rules in here are not the present ones.
+    pub(crate) rules_trouble: Option<String>,
     pub(crate) waiting: Bounded<WaitingView>,
     pub(crate) rolling: Bounded<RolloutView>,
     /// Their names, in promotion order.
@@ -50,6 +53,8 @@ pub(crate) struct WaitingView {
     pub(crate) rollout: Option<String>,
     /// What would approve it.
     pub(crate) approval: Option<ApprovalView>,
+    /// Whether it is a rollout that is held for a person, and the configured identity may let it go on.
+    pub(crate) resumable: bool,
     /// Whether nothing happens until a person acts.
     pub(crate) needs_person: bool,
 }
@@ -96,22 +101,64 @@ pub(crate) struct CellView {
 /// What views are made with, beside the fold.
 pub(crate) struct Around<'a> {
     pub(crate) project: &'a str,
-    pub(crate) environments: &'a [(Environment, Digest)],
     pub(crate) identity: &'a Actor,
-    /// Places with a controller at work. Asked for beforehand, because asking touches files.
-    pub(crate) driven: &'a BTreeSet<(ServiceName, EnvironmentName)>,
+    pub(crate) surroundings: &'a Surroundings,
     pub(crate) now: Timestamp,
 }
 
+fn place(rollout: &Rollout) -> Place {
+    (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone())
+}
+
 impl Around<'_> {
+    /// The environments in promotion order, each with the digest of its rules.
+    pub(crate) fn environments(&self) -> &[(Environment, Digest)] {
+        &self.surroundings.rules.environments
+    }
+
+    /// Whether a controller is at work on the rollout.
+    pub(crate) fn driven(&self, rollout: &Rollout) -> bool {
+        self.surroundings.driven.contains(&place(rollout))
+    }
+
+    /// Whether its controller is gone and this process goes on with it.
+    fn adopted(&self, rollout: &Rollout) -> bool {
+        self.surroundings.adopted.contains(&place(rollout))
+    }
+
+    /// Whether nothing happens to it until a person acts, or nothing good.
+    pub(crate) fn needs_person(&self, rollout: &Rollout) -> bool {
+        rollout.active() && (rollout.held(self.now) || !(self.driven(rollout) || self.adopted(rollout)))
+    }
+
+    /// What the edge says of itself, if the rollout is under way and it answers.
+    pub(crate) fn edge(&self, rollout: &Rollout) -> Option<&platform::edge::Status> {
+        self.surroundings.edges.get(&place(rollout)).filter(|_| rollout.active())
+    }
+
     /// Everything that waits.
     pub(crate) fn why(&self, state: &State) -> Vec<Why> {
-        let driven = |service: &ServiceName, environment: &EnvironmentName| {
-            self.driven.contains(&(service.clone(), environment.clone()))
+        let Surroundings { driven, adopted, .. } = self.surroundings;
+        let cared_for = |service: &ServiceName, environment: &EnvironmentName| {
+            let place = (service.clone(), environment.clone());
+            driven.contains(&place) || adopted.contains(&place)
         };
-        let circumstances = Circumstances { environments: self.environments, driven: &driven, now: self.now };
-        rollout::why::why(state, &circumstances)
+        let circumstances =
+            Circumstances { environments: self.environments(), driven: &cared_for, now: self.now };
+        let mut found = rollout::why::why(state, &circumstances);
+        for why in &mut found {
+            if subject(state, why).is_some_and(|rollout| self.adopted(rollout)) {
+                why.blockers.insert(0, "its controller is gone; this server takes over within seconds".into());
+                why.actions.insert(0, "nothing to do".into());
+            }
+        }
+        found
     }
+}
+
+/// The rollout that it is about.
+fn subject<'a>(state: &'a State, why: &Why) -> Option<&'a Rollout> {
+    state.rollouts.get(&delivery::RolloutId::new(why.names.first()?.as_str()).ok()?)
 }
 
 impl StateView {
@@ -121,7 +168,7 @@ impl StateView {
             .iter()
             .rev()
             .take(ROLLING_MAX)
-            .map(|rollout| RolloutView::of(rollout, around.now))
+            .map(|rollout| RolloutView::of(rollout, around))
             .collect();
         Self {
             version: VERSION,
@@ -129,9 +176,10 @@ impl StateView {
             sequence: state.size,
             at: When { at: around.now, now: around.now },
             quarantined: state.quarantined.len(),
+            rules_trouble: around.surroundings.rules.trouble.clone(),
             waiting: waiting(state, around),
             rolling: Bounded { items: rolling, total: active.len() },
-            environments: around.environments.iter().map(|(e, _)| e.name.to_string()).collect(),
+            environments: around.environments().iter().map(|(e, _)| e.name.to_string()).collect(),
             services: services(state, around),
         }
     }
@@ -166,13 +214,12 @@ pub(crate) fn waiting(state: &State, around: &Around<'_>) -> Bounded<WaitingView
 }
 
 fn waiting_one(state: &State, around: &Around<'_>, why: Why) -> WaitingView {
-    let rollout = why.names.first().and_then(|name| delivery::RolloutId::new(name.as_str()).ok());
-    let rollout = rollout.and_then(|id| state.rollouts.get(&id));
-    let needs_person = rollout.is_none_or(|rollout| {
-        let plan = &rollout.plan;
-        let driven = around.driven.contains(&(plan.revision.service.clone(), plan.environment.name.clone()));
-        !driven || held(rollout, around.now)
-    });
+    let rollout = subject(state, &why);
+    let needs_person = rollout.is_none_or(|rollout| around.needs_person(rollout));
+    let resumable = |rollout: &Rollout| {
+        let may = promotion::may_resume(state, &rollout.plan.id, around.identity);
+        rollout.held(around.now) && may.is_ok()
+    };
     let reasons = why
         .blockers
         .into_iter()
@@ -185,30 +232,19 @@ fn waiting_one(state: &State, around: &Around<'_>, why: Why) -> WaitingView {
         approval: approval(state, around, &why.names),
         names: why.names,
         rollout: rollout.map(|rollout| rollout.plan.id.to_string()),
+        resumable: rollout.is_some_and(resumable),
         needs_person,
     }
-}
-
-/// Whether a step's deadline has passed without evidence and its policy is to wait for a person.
-fn held(rollout: &rollout::progress::Rollout, now: Timestamp) -> bool {
-    let Some((position, step)) = rollout.position.zip(rollout.step()) else { return false };
-    let finding = rollout.verdict().map(|look| look.evidence.finding);
-    rollout.cause.is_none()
-        && matches!(finding, None | Some(Finding::Continue))
-        && !rollout.promoted
-        && step.analyse
-        && !position.resumed
-        && delivery::clock::millis_between(position.since, now) >= step.deadline_ms
 }
 
 /// The approval that a release lacks, if that is among what keeps it.
 fn approval(state: &State, around: &Around<'_>, names: &[String]) -> Option<ApprovalView> {
     let release = state.release(&ReleaseId::new(names.first()?.as_str()).ok()?)?;
     let (environment, policy) = around
-        .environments
+        .environments()
         .iter()
         .find(|(environment, _)| names.iter().any(|n| n == environment.name.as_str()))?;
-    let all: Vec<Environment> = around.environments.iter().map(|(e, _)| e.clone()).collect();
+    let all: Vec<Environment> = around.environments().iter().map(|(e, _)| e.clone()).collect();
     let blockers = promotion::blockers(state, release, environment, &all, policy, around.now);
     blockers.iter().any(|blocker| matches!(blocker, Blocker::ApprovalMissing { .. })).then(|| ApprovalView {
         release: release.id.to_string(),
@@ -233,9 +269,9 @@ fn services(state: &State, around: &Around<'_>) -> Bounded<ServiceView> {
     let row = |(service, release): (&&ServiceName, &&ReleaseId)| ServiceView {
         name: service.to_string(),
         cells: around
-            .environments
+            .environments()
             .iter()
-            .map(|(environment, _)| cell(state, service, &environment.name, release, around.now))
+            .map(|(environment, _)| cell(state, service, &environment.name, release, around))
             .collect(),
     };
     Bounded { items: newest.iter().take(SERVICES_MAX).map(row).collect(), total: newest.len() }
@@ -246,7 +282,7 @@ fn cell(
     service: &ServiceName,
     environment: &EnvironmentName,
     newest: &ReleaseId,
-    now: Timestamp,
+    around: &Around<'_>,
 ) -> CellView {
     let empty = Slot::default();
     let slot = state.slot(service, environment).unwrap_or(&empty);
@@ -259,9 +295,9 @@ fn cell(
     CellView {
         environment: environment.to_string(),
         version: brought.map(|rollout| rollout.plan.version.clone()),
-        since: slot.since.map(|at| When { at, now }),
+        since: slot.since.map(|at| When { at, now: around.now }),
         rollout: brought.map(|rollout| rollout.plan.id.to_string()),
         behind: slot.current.as_ref().is_some_and(|current| current != newest),
-        rolling: state.rollout_active(service, environment).map(|rollout| RolloutView::of(rollout, now)),
+        rolling: state.rollout_active(service, environment).map(|rollout| RolloutView::of(rollout, around)),
     }
 }

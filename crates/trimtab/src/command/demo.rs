@@ -66,8 +66,11 @@ pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let (folder, temporary) = folder(args)?;
     let shop = Shop::create(folder.clone()).map_err(|problem| vec![problem])?;
     let project = Project::at(shop.root().to_owned())?;
+    let root = shop.root().to_owned();
     let result = tokio::select! {
         result = story(args, &shop, &project, output) => result,
+        // What the dashboard is asked for is done, also after the story.
+        never = server::reconcile(root, project.follower()?, output) => match never {},
         () = interrupt::stopped() => Err(vec![Problem::new(Code::RunCancelled, "the demo was interrupted")]),
     };
     for config in edges::all(&project) {

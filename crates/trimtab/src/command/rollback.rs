@@ -76,7 +76,8 @@ fn conclude(changes: Vec<Change>, problems: Vec<Problem>, output: Output) -> sup
 }
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
-    let project = Project::open(global)?;
+    // What must be taken back is on record; a manifest that can't be read is no obstacle to that.
+    let (project, _) = Project::recorded(project::directory(global)?)?;
     let follower = match project.follower() {
         Ok(follower) => follower,
         Err(problems) => return lower(args, &project, problems, output).await,

@@ -1,29 +1,32 @@
 //! `trimtab server`: the dashboard and the API, and a controller for whatever was left behind.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::clock::{Clock as _, Seed as _};
+use camino::Utf8PathBuf;
+use delivery::clock::Seed as _;
 use delivery::code::Code;
 use delivery::exit::Exit;
-use delivery::rollout::RollbackCause;
-use delivery::{Actor, EnvironmentName, Event, Problem, ReleaseId, RolloutId, ServiceName};
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use delivery::layout::Layout;
+use delivery::{Actor, EnvironmentName, Problem, RolloutId, ServiceName};
 use rollout::driver::Wish;
 use rollout::follower::Follower;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-use server::{Config, Operations, Running};
-use store::{Access, Ledger};
+use server::{Config, Running};
 use tokio::sync::watch;
+use tokio::task::{self, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::Global;
-use crate::interrupt;
+use crate::operations::LocalOperations;
 use crate::output::Output;
 use crate::project::{self, Project};
 use crate::promote::{Controller, SystemSeed};
-use crate::{edges, environment};
+use crate::{edges, environment, interrupt};
 
 /// Serves the dashboard and the API on this machine, and goes on with rollouts whose controller died.
 ///
@@ -48,53 +51,71 @@ struct Served {
 
 /// The wait between two looks for rollouts without a controller.
 const PERIOD: Duration = Duration::from_secs(2);
+/// Open files that the process asks to be allowed: connections, edges, the ledger.
+const FILES_WANTED: u64 = 4_096;
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
-    let project = Project::open(global)?;
+    let (project, wrong) = Project::recorded(project::directory(global)?)?;
+    let follower = project.follower()?;
     let running = start(&project, &args.listen).await?;
+    output.problems(&wrong);
     output.talk(format!("The dashboard: {}", running.url()));
     output.talk("Ctrl-C ends it; what is deployed goes on");
-    output.json(&Served { version: 1, address: running.address().to_string(), url: running.url() });
-    let (_sender, wish) = watch::channel(Wish::Continue);
+    let (address, url) = (running.address().to_string(), running.url().to_owned());
+    output.json(&Served { version: 1, address, url });
     tokio::select! {
-        result = reconcile(&project, &wish, output) => result?,
+        never = reconcile(project.root.clone(), follower, output) => match never {},
         () = interrupt::stopped() => {}
     }
     running.stop().await;
     Ok(Exit::Success)
 }
 
-/// Goes on with every rollout that no controller is at work on. Takes no input but the record: the same code after a
-/// start, a crash, or a controller that was stopped elsewhere.
-async fn reconcile(
-    project: &Project,
-    wish: &watch::Receiver<Wish>,
-    output: Output,
-) -> Result<(), Vec<Problem>> {
+/// Goes on with every rollout that no controller is at work on, each by itself, for ever. Takes no input but the record:
+/// the same code after a start, a crash, or a controller that was stopped elsewhere.
+pub(crate) async fn reconcile(root: Utf8PathBuf, mut follower: Follower, output: Output) -> Infallible {
+    let layout = Layout::of_project(&root);
+    let mut work = JoinSet::new();
+    let mut places: HashMap<task::Id, (ServiceName, EnvironmentName)> = HashMap::new();
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
     let mut care = edges::Care::default();
     loop {
-        let follower = project.follower()?;
-        care.look(project, follower.state(), output).await;
-        let plans: Vec<_> =
-            follower.state().rollouts_active().into_iter().map(|rollout| rollout.plan.clone()).collect();
-        let work =
-            plans.into_iter().filter(|plan| !project.driven(&plan.revision.service, &plan.environment.name));
-        let work: Vec<_> = work.map(|plan| go_on(project, plan, wish.clone(), output)).collect();
-        futures_util::future::join_all(work).await;
-        tokio::time::sleep(PERIOD).await;
+        tokio::select! {
+            Some(ended) = work.join_next_with_id(), if !work.is_empty() => {
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                places.remove(&id);
+                continue;
+            }
+            _ = tick.tick() => {}
+        }
+        // A ledger that can't be read now may be readable again: this goes on as long as the process does.
+        let trouble = follower.catch_up().err().map(|error| error.problem());
+        if trouble.is_some() && trouble != told {
+            output.problems(trouble.as_slice());
+        }
+        told = trouble;
+        if let Ok((project, _)) = Project::recorded(root.clone()) {
+            care.look(&project, follower.state(), output).await;
+        }
+        for rollout in follower.state().rollouts_active() {
+            let place = (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone());
+            if !places.values().any(|known| *known == place) && !project::driven(&layout, &place.0, &place.1) {
+                let (id, follower) = (rollout.plan.id.clone(), follower.clone());
+                places.insert(work.spawn(go_on(root.clone(), id, follower, output)).id(), place);
+            }
+        }
     }
 }
 
-async fn go_on(
-    project: &Project,
-    plan: delivery::rollout::RolloutPlan,
-    wish: watch::Receiver<Wish>,
-    output: Output,
-) {
-    let Ok(follower) = project.follower() else { return };
+async fn go_on(root: Utf8PathBuf, id: RolloutId, follower: Follower, output: Output) {
+    let Ok((project, _)) = Project::recorded(root) else { return };
     let clock = project::clock(&follower);
+    let plan = follower.state().rollouts[&id].plan.clone();
+    let (_sender, wish) = watch::channel(Wish::Continue);
     let mut controller = Controller {
-        project,
+        project: &project,
         clock: &clock,
         holder: environment::holder("server"),
         actor: Actor::Machine("trimtab".into()),
@@ -104,7 +125,7 @@ async fn go_on(
     };
     // Somebody else may have been quicker; then it is theirs.
     let Ok(_lease) = controller.lease(&plan.revision.service, &plan.environment) else { return };
-    if let Err(problems) = controller.drive(&plan.id).await {
+    if let Err(problems) = controller.drive(&id).await {
         output.problems(&problems);
     }
 }
@@ -115,6 +136,7 @@ pub(crate) async fn start(project: &Project, listen: &str) -> Result<Running, Ve
         let problem = Problem::new(Code::RequestInvalid, format!("{listen:?} is not an address"));
         vec![problem.hint("such as 127.0.0.1:8770")]
     })?;
+    allow_files();
     let follower = project.follower()?;
     let clock = Arc::new(project::clock(&follower));
     let identity = match project.actor(None) {
@@ -125,13 +147,22 @@ pub(crate) async fn start(project: &Project, listen: &str) -> Result<Running, Ve
         project: project.manifest.project.clone(),
         listen: address,
         ledger: follower.ledger().clone(),
-        environments: project.environments(),
         token: token(project)?,
         identity,
-        operations: Arc::new(LocalOperations { root: project.root.clone() }),
+        operations: Arc::new(LocalOperations::new(project)),
         clock,
     };
     server::start(config).await.map_err(|error| vec![error.problem()])
+}
+
+/// Raises the soft limit of open files, as far as the hard one allows. Where that fails there are fewer; nothing depends on it.
+fn allow_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES_WANTED, |maximum| maximum.min(FILES_WANTED));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 /// The token of this project, made on first use and readable only by its owner.
@@ -143,124 +174,4 @@ fn token(project: &Project) -> Result<String, Vec<Problem>> {
         format!("ttb_{}", hex::encode(bytes))
     })
     .map_err(|error| vec![Problem::new(Code::KeyUnusable, format!("{path} can't be used")).because(&error)])
-}
-
-/// What pages may ask for, done by the same code as the commands.
-struct LocalOperations {
-    root: camino::Utf8PathBuf,
-}
-
-impl LocalOperations {
-    fn project(&self) -> Result<Project, Problem> {
-        Project::at(self.root.clone()).map_err(first)
-    }
-
-    fn follower(&self) -> Result<(Project, Follower), Problem> {
-        let project = self.project()?;
-        let ledger =
-            Ledger::open(&project.layout.ledger(), Access::ReadWrite).map_err(|error| error.problem())?;
-        let follower = Follower::open(ledger).map_err(|error| error.problem())?;
-        Ok((project, follower))
-    }
-
-    async fn request_rollback(&self, actor: Actor, id: RolloutId, reason: String) -> Result<(), Problem> {
-        let (_, follower) = self.follower()?;
-        let Some(rollout) = follower.state().rollouts.get(&id) else {
-            return Err(Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}")));
-        };
-        if rollout.active() && rollout.cause.is_some() {
-            return Err(Problem::new(
-                Code::NothingToRollBack,
-                format!("rollout {id} is being taken back already"),
-            ));
-        }
-        if !rollout.withdrawable() {
-            let environment = &rollout.plan.environment.name;
-            return Err(Problem::new(
-                Code::NothingToRollBack,
-                format!("rollout {id} has ended, or is being promoted"),
-            )
-            .hint(format!("to take back what serves, run: trimtab rollback --environment {environment}")));
-        }
-        let cause = RollbackCause::Requested { by: actor.to_string(), reason };
-        let events = rollout::driver::withdrawal(rollout, cause);
-        record(&follower, &actor, events).await
-    }
-
-    async fn grant_approval(
-        &self,
-        actor: Actor,
-        release: ReleaseId,
-        environment: EnvironmentName,
-        comment: String,
-    ) -> Result<(), Problem> {
-        let (project, follower) = self.follower()?;
-        let environment = project.environment(environment.as_str()).map_err(first)?;
-        let Some(release) = follower.state().release(&release) else {
-            return Err(Problem::new(Code::ThingUnknown, format!("there is no release {release}")));
-        };
-        super::approve::may_approve(&project, follower.state(), release, environment, &actor).map_err(
-            |code| Problem::new(code, format!("{actor} may not approve {} here", release.version)),
-        )?;
-        let event = Event::ApprovalGranted {
-            release: release.id.clone(),
-            digest: release.artifact.digest.clone(),
-            environment: environment.name.clone(),
-            policy: manifest::policy_digest(environment),
-            comment,
-        };
-        record(&follower, &actor, vec![event]).await
-    }
-}
-
-async fn record(follower: &Follower, actor: &Actor, events: Vec<Event>) -> Result<(), Problem> {
-    let now = project::clock(follower).now();
-    follower.ledger().append(actor, now, events).await.map(|_| ()).map_err(|error| error.problem())
-}
-
-fn first(problems: Vec<Problem>) -> Problem {
-    problems
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| Problem::new(Code::ManifestUnreadable, "the project can't be opened"))
-}
-
-impl Operations for LocalOperations {
-    fn rollback(
-        &self,
-        actor: Actor,
-        rollout: RolloutId,
-        reason: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
-        self.request_rollback(actor, rollout, reason).boxed()
-    }
-
-    fn approve(
-        &self,
-        actor: Actor,
-        release: ReleaseId,
-        environment: EnvironmentName,
-        comment: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
-        self.grant_approval(actor, release, environment, comment).boxed()
-    }
-
-    fn edge(
-        &self,
-        service: ServiceName,
-        environment: EnvironmentName,
-    ) -> BoxFuture<'_, Option<platform::edge::Status>> {
-        async move {
-            let project = self.project().ok()?;
-            let environment = project.environment(environment.as_str()).ok()?;
-            let edge =
-                platform::edge::Edge::connect(&edges::config(&project, &service, environment)).await.ok()?;
-            edge.status().await.ok()
-        }
-        .boxed()
-    }
-
-    fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
-        self.project().is_ok_and(|project| project.driven(service, environment))
-    }
 }
