@@ -115,8 +115,7 @@ pub(crate) async fn ledger(
     State(app): State<Arc<App>>,
     query: Result<Query<Span>, QueryRejection>,
 ) -> Answer {
-    let Query(span) =
-        query.map_err(|_| unreadable_query())?;
+    let Query(span) = query.map_err(|_| unreadable_query())?;
     let limit = span.limit.unwrap_or(LEDGER_DEFAULT);
     if limit == 0 || limit > LEDGER_MAX {
         let sentence = format!("limit is {limit}, it must be 1 to {LEDGER_MAX}");
@@ -150,7 +149,7 @@ pub(crate) struct Reasoned {
 }
 
 #[derive(Serialize)]
-struct Accepted {
+struct Acknowledgement {
     version: u32,
     accepted: bool,
     /// Whether a controller is at work, which hears of it at once; absent where none is needed.
@@ -159,7 +158,7 @@ struct Accepted {
 }
 
 fn accepted(driven: Option<bool>) -> Response {
-    (StatusCode::ACCEPTED, Json(Accepted { version: VERSION, accepted: true, driven })).into_response()
+    (StatusCode::ACCEPTED, Json(Acknowledgement { version: VERSION, accepted: true, driven })).into_response()
 }
 
 /// `POST /api/v1/rollouts/{id}/rollback`: 202 when the request is recorded.
@@ -235,7 +234,8 @@ pub(crate) fn reason(text: &str, required: bool) -> Result<String, Refusal> {
         return Err(Refusal::invalid(StatusCode::UNPROCESSABLE_ENTITY, sentence));
     }
     if let Some(character) = text.chars().find(|character| is_deceptive(*character)) {
-        let sentence = format!("the reason holds the character U+{:04X}, which can't be read", character as u32);
+        let sentence =
+            format!("the reason holds the character U+{:04X}, which can't be read", character as u32);
         return Err(Refusal::invalid(StatusCode::UNPROCESSABLE_ENTITY, sentence));
     }
     if required && text.is_empty() {

@@ -18,8 +18,8 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest as _, FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use delivery::limits::REQUEST_BODY_BYTES_MAX;
 use delivery::Actor;
+use delivery::limits::REQUEST_BODY_BYTES_MAX;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{StatusCode, Uri};
@@ -180,7 +180,8 @@ impl Guard {
             None => Ok(()),
             Some(origin) => {
                 let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
-                let own = host.is_some_and(|host| if required { host == self.home } else { self.is_own(host) });
+                let own =
+                    host.is_some_and(|host| if required { host == self.home } else { self.is_own(host) });
                 if own { Ok(()) } else { Err(foreign()) }
             }
         }

@@ -184,9 +184,10 @@ pub(crate) async fn around<T: Send + 'static>(
 pub(crate) async fn driven(app: &Arc<App>, id: &RolloutId) -> Result<Option<bool>, Refusal> {
     let id = id.clone();
     blocking(app, move |app| {
-        let place = app.chronicle().state().rollouts.get(&id).map(|rollout| {
-            (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone())
-        });
+        let place =
+            app.chronicle().state().rollouts.get(&id).map(|rollout| {
+                (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone())
+            });
         Ok(place.map(|(service, environment)| app.operations.driven(&service, &environment)))
     })
     .await
@@ -228,8 +229,7 @@ pub(crate) async fn rollouts_page(
 
 /// The rollouts that ended last.
 fn ended(chronicle: &Chronicle, around: &Around<'_>) -> Bounded<RolloutView> {
-    let mut found: Vec<_> =
-        chronicle.state().rollouts.values().filter(|rollout| !rollout.active()).collect();
+    let mut found: Vec<_> = chronicle.state().rollouts.values().filter(|rollout| !rollout.active()).collect();
     found.sort_by_key(|rollout| std::cmp::Reverse(rollout.planned_at));
     let items = found.iter().take(HISTORY_MAX).map(|rollout| RolloutView::of(rollout, around)).collect();
     Bounded { items, total: found.len() }

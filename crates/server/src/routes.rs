@@ -122,7 +122,10 @@ async fn every(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         response = Refusal::invalid(response.status(), sentence).into_response();
     }
     // Whoever came by another name gets no page: a page names the project.
-    if wants_page && known && let Some(refusal) = response.extensions().get::<Refusal>().cloned() {
+    if wants_page
+        && known
+        && let Some(refusal) = response.extensions().get::<Refusal>().cloned()
+    {
         response = pages::refusal(&app, signed_in, &refusal);
     }
     let headers = response.headers_mut();

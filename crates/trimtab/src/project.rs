@@ -198,7 +198,10 @@ pub(crate) fn driven(layout: &Layout, service: &ServiceName, environment: &Envir
 }
 
 /// The last plan of each thing that plans are about, by its name.
-fn last_plans<'a, K: Ord>(state: &'a State, key: impl Fn(&'a RolloutPlan) -> K) -> BTreeMap<K, &'a RolloutPlan> {
+fn last_plans<'a, K: Ord>(
+    state: &'a State,
+    key: impl Fn(&'a RolloutPlan) -> K,
+) -> BTreeMap<K, &'a RolloutPlan> {
     let mut rollouts: Vec<_> = state.rollouts.values().collect();
     rollouts.sort_by_key(|rollout| rollout.planned_at);
     rollouts.into_iter().map(|rollout| (key(&rollout.plan), &rollout.plan)).collect()

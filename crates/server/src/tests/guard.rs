@@ -111,7 +111,11 @@ async fn whatever_changes_something_is_refused_without_credentials() {
 /// The page whose form goes to the address; for the API any.
 fn path_of_form(path: &str) -> String {
     // A rollout that isn't held has no form for going on; the token is the same in all.
-    if form(path) && !path.ends_with("/resume") { path.to_owned() } else { format!("/rollouts/{}/rollback", story::rollout()) }
+    if form(path) && !path.ends_with("/resume") {
+        path.to_owned()
+    } else {
+        format!("/rollouts/{}/rollback", story::rollout())
+    }
 }
 
 #[tokio::test]
@@ -203,12 +207,12 @@ async fn a_session_outlasts_a_restart_and_its_name_is_told_to_nobody() {
     let cookie = world.cookie().await;
     let home = world.home();
     assert!(home.ends_with(&format!(".localhost:{}", world.running.address().port())), "{home}");
-    let mut config = World::config(world.ledger.clone(), Default::default());
+    let mut config = World::config(world.ledger.clone(), std::sync::Arc::default());
     config.listen = world.running.address();
     let World { running, folder, ledger, notebook, clock } = world;
     running.stop().await;
     let running = crate::start(config).await.unwrap();
-    let world = World { running, folder, ledger, notebook, clock };
+    let world = World { folder, ledger, running, notebook, clock };
     assert_eq!(world.home(), home);
     let page = world.send("GET", "/", &[("cookie", &cookie)], "").await;
     assert!(page.body.contains("ana@example.com"));
@@ -216,7 +220,10 @@ async fn a_session_outlasts_a_restart_and_its_name_is_told_to_nobody() {
     let name = home.split('.').next().unwrap();
     for (path, host) in [("/", world.host()), ("/nowhere", world.host()), ("/", "evil.example".to_owned())] {
         let answer = world.send("GET", path, &[("host", &host), ("accept", "text/html")], "").await;
-        assert!(!answer.body.contains(name) && !format!("{:?}", answer.headers).contains(name), "{path} {host}");
+        assert!(
+            !answer.body.contains(name) && !format!("{:?}", answer.headers).contains(name),
+            "{path} {host}"
+        );
         assert!(host != "evil.example" || !answer.body.contains("shop"), "{}", answer.body);
     }
 }
@@ -225,7 +232,8 @@ async fn a_session_outlasts_a_restart_and_its_name_is_told_to_nobody() {
 async fn every_refusal_is_a_problem_with_a_code() {
     let world = world().await;
     let bearer = format!("bearer {TOKEN}");
-    for path in ["/rollouts/%ff", "/api/v1/rollouts/%ff", "/?token=a&token=b", "/rollouts?before=x&before=y"] {
+    for path in ["/rollouts/%ff", "/api/v1/rollouts/%ff", "/?token=a&token=b", "/rollouts?before=x&before=y"]
+    {
         let problem = world.send("GET", path, &[], "").await;
         assert_eq!(problem.header("content-type"), "application/problem+json", "{path}: {}", problem.body);
         assert_eq!((problem.status, problem.json()["code"].as_str()), (400, Some("TRM-0907")), "{path}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use delivery::Event;
 use delivery::evidence::Finding;
 
-use super::story::{self, status};
 use super::World;
+use super::story::{self, status};
 
 /// When the world's clock stands still, in its seconds.
 const NOW: i64 = 1_000;

@@ -182,7 +182,7 @@ pub(super) fn held() -> Vec<Event> {
 pub(super) fn planned_as(number: usize) -> Event {
     let (_, event) = planned();
     let Event::RolloutPlanned { mut plan } = event else { unreachable!("it is a plan") };
-    plan.id = RolloutId::new(&format!("ro-1000{number:04}")).unwrap();
+    plan.id = RolloutId::new(format!("ro-1000{number:04}")).unwrap();
     plan.revision.id = RevisionId::of_rollout(&plan.id);
     Event::RolloutPlanned { plan }
 }

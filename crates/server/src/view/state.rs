@@ -148,7 +148,8 @@ impl Around<'_> {
         let mut found = rollout::why::why(state, &circumstances);
         for why in &mut found {
             if subject(state, why).is_some_and(|rollout| self.adopted(rollout)) {
-                why.blockers.insert(0, "its controller is gone; this server takes over within seconds".into());
+                why.blockers
+                    .insert(0, "its controller is gone; this server takes over within seconds".into());
                 why.actions.insert(0, "nothing to do".into());
             }
         }
@@ -164,12 +165,8 @@ fn subject<'a>(state: &'a State, why: &Why) -> Option<&'a Rollout> {
 impl StateView {
     pub(crate) fn of(state: &State, around: &Around<'_>) -> Self {
         let active = state.rollouts_active();
-        let rolling = active
-            .iter()
-            .rev()
-            .take(ROLLING_MAX)
-            .map(|rollout| RolloutView::of(rollout, around))
-            .collect();
+        let rolling =
+            active.iter().rev().take(ROLLING_MAX).map(|rollout| RolloutView::of(rollout, around)).collect();
         Self {
             version: VERSION,
             project: around.project.to_owned(),

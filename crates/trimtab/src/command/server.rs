@@ -101,7 +101,8 @@ pub(crate) async fn reconcile(root: Utf8PathBuf, mut follower: Follower, output:
         }
         for rollout in follower.state().rollouts_active() {
             let place = (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone());
-            if !places.values().any(|known| *known == place) && !project::driven(&layout, &place.0, &place.1) {
+            if !places.values().any(|known| *known == place) && !project::driven(&layout, &place.0, &place.1)
+            {
                 let (id, follower) = (rollout.plan.id.clone(), follower.clone());
                 places.insert(work.spawn(go_on(root.clone(), id, follower, output)).id(), place);
             }
