@@ -67,7 +67,10 @@ async fn a_rollout_that_is_held_calls_a_person_who_can_let_it_go_on() {
     let path = "/rollouts/ro-00000001/resume";
     let answer = world.send("GET", path, &[], "").await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("TRM-0814")));
-    world.clock.advance(Duration::from_secs(90));
+    // Only time in which the traffic was looked at counts.
+    let looks = (1..=90).map(|second| story::look(NOW + second, 6_000, Finding::Continue)).collect();
+    world.append(NOW + 90, looks).await;
+    world.follow().await;
     let now = world.get("/").await.body;
     assert!(!now.contains("Nothing waits for anybody"), "{now}");
     assert!(now.contains(r#"href="/rollouts/ro-00000001/resume">Let it go on"#), "{now}");
