@@ -101,7 +101,7 @@ pub struct RevisionSpec {
 /// How to know that an instance is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Path that must answer 200 to 399; `None` means that a connection is enough.
+    /// Path that must answer 200 to 299; `None` means that a connection is enough.
     pub path: Option<String>,
     /// How long it may take in milliseconds.
     pub within_ms: u64,

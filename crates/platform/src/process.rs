@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod port;
 
-pub use port::{Holder, PortError, free_port, holder};
+pub use port::{Holder, PortError, free_port, holder, is_strangers};
 
 /// Every process that an edge starts has this variable: `KEY.REVISION.INDEX.GENERATION.`. Descendants inherit it, which is
 /// how they are found after they left the process group, and after the edge that started them died.

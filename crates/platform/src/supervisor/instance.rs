@@ -1,5 +1,6 @@
 //! One instance's life: process after process on ever new ports, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -126,7 +127,9 @@ impl Life {
             (facts.status.pid, facts.status.port) = (Some(pid), Some(port));
             facts.process = process::identity(pid);
         });
-        let end = self.watch(&mut child, port, &output, first).await;
+        let family = || process::family(Some(pid), &marker);
+        let is_strangers = |address| process::is_strangers(address, &family());
+        let end = self.watch(&mut child, port, &output, first, is_strangers).await;
         let grace = match end {
             End::Stopped => Duration::from_millis(self.recipe.spec.stop_ms),
             End::PortTaken | End::Failed { .. } => Duration::ZERO,
@@ -170,13 +173,14 @@ impl Life {
         port: u16,
         output: &Output,
         first: &mut Option<oneshot::Sender<Result<(), String>>>,
+        is_strangers: impl Fn(SocketAddr) -> bool,
     ) -> End {
         let readiness = self.recipe.spec.ready.clone();
         let address = tokio::select! {
             biased;
             () = told_to_stop(&mut self.stopped) => return End::Stopped,
             status = child.wait() => return before_ready(status, output).await,
-            address = ready::wait(port, &readiness) => address,
+            address = ready::wait(port, &readiness, is_strangers) => address,
         };
         let Some(address) = address else {
             let within = text::duration(readiness.within_ms);

@@ -72,6 +72,27 @@ async fn one_that_never_becomes_ready_is_refused_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_from_a_stranger_on_its_port_does_not_make_it_ready() {
+    let bed = Bed::new();
+    let edge = bed.edge().await;
+    let mut spec = bed.spec(1, "elsewhere");
+    spec.ready = Readiness { path: None, within_ms: 2_000 };
+    let told = spec.directory.join("port");
+    let stranger = tokio::spawn(async move {
+        loop {
+            let port = std::fs::read_to_string(&told).ok().and_then(|text| text.parse::<u16>().ok());
+            if let Some(port) = port {
+                break std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let reason = refused(&edge, start(1, 1, spec)).await;
+    assert!(reason.starts_with("was not ready within 2"), "{reason}");
+    assert!(stranger.is_finished(), "nobody answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_started_is_refused_with_the_reason() {
     let bed = Bed::new();
     let edge = bed.edge().await;

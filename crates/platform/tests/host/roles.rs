@@ -72,6 +72,10 @@ fn service() {
             println!("thinking");
             std::thread::sleep(Duration::from_mins(10));
         }
+        "elsewhere" => {
+            std::fs::write("port", std::env::var("PORT").unwrap()).unwrap();
+            std::thread::sleep(Duration::from_mins(10));
+        }
         "ignore-term" => ignore_term(),
         "outlive" => {
             start_outliving(false);
