@@ -2,19 +2,39 @@
 //!
 //! Lines come masked and cut (see [`crate::mask`]). When the current file is full it becomes the previous one (`.1`) and the
 //! one before is forgotten, so that at least the last half of the limit is always there. It deliberately neither syncs nor
-//! fails: a full disk loses log lines, never the service. Invariant: both files together hold at most
-//! `REVISION_LOG_BYTES_MAX` bytes.
+//! fails: a full disk loses log lines, never the service. Invariants: both files together hold at most
+//! `REVISION_LOG_BYTES_MAX` bytes; of revisions that are gone, the last [`LOGS_MAX`] are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use delivery::limits::{LOG_LINE_BYTES_MAX, REVISION_LOG_BYTES_MAX};
 
 /// Lines of one instance that are kept in memory to explain its death.
 const TAIL_LINES: usize = 20;
+
+/// Logs of revisions that don't run any more.
+const LOGS_MAX: usize = 20;
+
+/// Removes the oldest logs of revisions that don't run. What can't be read or removed stays for the next time.
+pub(crate) fn prune(directory: &Utf8Path, runs: impl Fn(&str) -> bool) {
+    let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
+    let mut gone: Vec<_> = entries
+        .filter(|entry| {
+            let revision = entry.file_name().strip_suffix(".log");
+            revision.is_some_and(|id| id.starts_with("rev-") && !runs(id))
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.into_path())))
+        .collect();
+    gone.sort();
+    for (_, path) in gone.iter().rev().skip(LOGS_MAX) {
+        let _ = std::fs::remove_file(format!("{path}.1"));
+        let _ = std::fs::remove_file(path);
+    }
+}
 
 /// A revision's log.
 #[derive(Debug)]
@@ -137,5 +157,26 @@ mod tests {
         tail.push("  ");
         assert!(tail.tells_of_a_taken_port());
         assert!(tail.last().unwrap().starts_with("Error: listen"));
+    }
+
+    #[test]
+    fn the_last_logs_of_revisions_that_are_gone_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        for n in 0..LOGS_MAX + 3 {
+            let path = folder.join(format!("rev-{n:08}.log"));
+            let file = File::create(&path).unwrap();
+            let age = std::time::Duration::from_secs(1_000 - n as u64);
+            file.set_modified(
+                std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10_000) - age,
+            )
+            .unwrap();
+            File::create(format!("{path}.1")).unwrap();
+        }
+        File::create(folder.join("edge.log")).unwrap();
+        prune(folder, |id| id == "rev-00000000");
+        let left = |n: usize| folder.join(format!("rev-{n:08}.log")).exists();
+        assert!(left(0) && !left(1) && !left(2) && left(3) && folder.join("edge.log").exists());
+        assert!(!folder.join("rev-00000001.log.1").exists());
     }
 }

@@ -37,12 +37,18 @@ impl fmt::Debug for Masker {
 
 impl Masker {
     /// Hides these secrets: plain, base64 (both alphabets, padded or not, also inside a longer encoded text), hexadecimal,
-    /// percent-encoded and JSON-escaped; a secret with several lines also line by line. Those shorter than
+    /// percent-encoded and JSON-escaped; a secret with several lines also line by line, and a URL's password also by itself,
+    /// because drivers print it without the rest. Those shorter than
     /// [`SECRET_BYTES_MIN`] are left out.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut forms = Vec::new();
         for secret in secrets {
-            forms_of(secret.as_ref(), &mut forms);
+            let secret = secret.as_ref();
+            forms_of(secret, &mut forms);
+            if let Some(password) = password(secret) {
+                forms_of(password, &mut forms);
+                forms_of(&percent_decode(password), &mut forms);
+            }
         }
         forms.sort_unstable();
         forms.dedup();
@@ -208,6 +214,25 @@ fn inner_base64(encoded: &str, shift: usize, bytes: usize) -> Vec<u8> {
     let head = [0, 2, 3][shift];
     let tail = usize::from(!bytes.is_multiple_of(3));
     encoded.as_bytes().get(head..encoded.len() - tail).unwrap_or_default().to_vec()
+}
+
+/// The password in a URL's user information (RFC 3986, 3.2.1), as it is written there.
+fn password(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    Some(authority.rsplit_once('@')?.0.split_once(':')?.1)
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let coded = after.get(..2).filter(|_| *first == b'%').and_then(|digits| hex::decode(digits).ok());
+        let (byte, length) = coded.and_then(|bytes| Some((*bytes.first()?, 2))).unwrap_or((*first, 0));
+        decoded.push(byte);
+        rest = &after[length..];
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// RFC 3986: everything but unreserved characters as `%XX`.

@@ -180,6 +180,10 @@ impl Desk<'_> {
         books.state.revisions.remove(id);
         self.host.route(&books);
         self.host.splitter.forget(id);
+        let running: Vec<RevisionId> = books.running.keys().cloned().collect();
+        drop(books);
+        let runs = |id: &str| running.iter().any(|revision| revision.as_str() == id);
+        crate::log::prune(&self.host.config.log_directory, runs);
     }
 
     pub(super) async fn refuse(&self, command: &Command, detail: String) -> Result<Outcome, String> {

@@ -96,3 +96,14 @@ proptest! {
         prop_assert_eq!(lines, vec!["one [masked] two", "[masked]", "", "rest other-secre"]);
     }
 }
+
+#[test]
+fn the_password_in_a_url_is_a_secret_by_itself() {
+    let masker = Masker::new(["postgres://shop:s3cr%40t-word@db.example:5432/shop?x=1"]);
+    for line in ["password s3cr%40t-word refused", "password s3cr@t-word refused"] {
+        assert_eq!(masker.mask_str(line), format!("password {MASK} refused"));
+    }
+    assert_eq!(masker.mask_str("shop at db.example"), "shop at db.example");
+    let plain = Masker::new(["https://db.example/a:b@c"]);
+    assert_eq!(plain.mask_str("a:b@c"), "a:b@c");
+}
