@@ -20,6 +20,7 @@ pub mod finding;
 pub mod id;
 pub mod layout;
 pub mod limits;
+pub mod network;
 pub mod problem;
 pub mod release;
 pub mod rollout;

@@ -4,7 +4,7 @@
 //!
 //! Invariant: names differ, freezes have a length, KPI rules have a bound.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use delivery::code::Code;
 use delivery::environment::{ApprovalRule, Environment, Freeze, FreezeWindow, Kpi, KpiRule};
@@ -13,6 +13,7 @@ use delivery::{EnvironmentName, GateName};
 use crate::format::{self, Moment};
 use crate::issue::{Issue, Issues};
 use crate::listen::Doors;
+use crate::model::Front;
 use crate::read::{References, distinct};
 use crate::strategy::strategy;
 use crate::view::View;
@@ -53,6 +54,20 @@ pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -
         });
     }
     environments
+}
+
+/// How their proxies read requests.
+pub(crate) fn fronts(root: View<'_>) -> BTreeMap<EnvironmentName, Front> {
+    let front = |view: View<'_>| Front {
+        trusted_proxies: view
+            .texts("trusted-proxies")
+            .iter()
+            .filter_map(|(text, _)| text.parse().ok())
+            .collect(),
+        override_header: view.text("override-header"),
+    };
+    let views = root.tables("environment").into_iter().map(|(view, _, _)| view);
+    views.filter_map(|view| Some((EnvironmentName::new(view.text("name")?).ok()?, front(view)))).collect()
 }
 
 fn approval(view: View<'_>, given: bool, words: &str, issues: &mut Issues) -> ApprovalRule {

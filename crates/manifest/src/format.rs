@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use delivery::environment::FreezeWindow;
+use delivery::network::Network;
 use delivery::{ServiceName, TaskName, Timestamp};
 
 /// A kind of string.
@@ -33,6 +34,8 @@ pub(crate) enum Format {
     UrlPath,
     /// `address:port`.
     Listen,
+    /// An address or a range of them, `address/bits`.
+    Network,
     /// An e-mail address.
     Email,
     /// The name of an environment variable.
@@ -99,6 +102,7 @@ impl Format {
             Self::Selection => glob(text.strip_prefix('!').unwrap_or(text)),
             Self::UrlPath => url_path(text),
             Self::Listen => listen(text).map(|_| ()),
+            Self::Network => network(text),
             Self::Email => email(text),
             Self::Variable => variable(text),
             Self::Token => token(text),
@@ -118,6 +122,7 @@ impl Format {
             Self::Directory | Self::Glob | Self::Selection => "^[^/]",
             Self::UrlPath => "^/\\S*$",
             Self::Listen => "^\\S+:[0-9]{1,5}$",
+            Self::Network => "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$",
             Self::Email => "^[^@\\s]+@[^@\\s]+$",
             Self::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
             Self::Token => "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
@@ -136,6 +141,7 @@ impl Format {
             Self::Glob | Self::Selection => "glob",
             Self::UrlPath => "URL path",
             Self::Listen => "address:port",
+            Self::Network => "address or address/bits",
             Self::Email => "e-mail address",
             Self::Variable => "variable name",
             Self::Token => "name",
@@ -283,6 +289,13 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Trouble> {
         return Err(Trouble::new("the port is missing", format!("write \"{text}:8080\"")));
     }
     Err(Trouble::new(format!("\"{}\" is not an address to listen on", shown(text)), hint))
+}
+
+fn network(text: &str) -> Result<(), Trouble> {
+    text.parse::<Network>().map(|_| ()).map_err(|_| {
+        let message = format!("\"{}\" is not a range of addresses", shown(text));
+        Trouble::new(message, "write an address or address/bits, for example \"10.0.0.0/8\"")
+    })
 }
 
 fn email(text: &str) -> Result<(), Trouble> {

@@ -176,6 +176,22 @@ static ENVIRONMENT: TableShape = TableShape {
              network, `localhost` is 127.0.0.1.",
         )
         .required(),
+        Key::new(
+            "trusted-proxies",
+            Shape::Texts(Format::Network, false),
+            "[\"10.0.0.0/8\"]",
+            "Proxies in front (a TLS terminator) whose word about the client is taken: its address for `sticky` is then the \
+             last one in `X-Forwarded-For` that is not theirs. What anybody else says of forwarding is replaced.",
+        )
+        .otherwise("nobody is trusted"),
+        Key::new(
+            "override-header",
+            Shape::Text(Format::Token),
+            "\"x-canary-4f1c\"",
+            "The request header whose value `canary` or `stable` chooses the version, while the canary has traffic. Whoever \
+             knows its name can use it, so choose one that is hard to guess. Such requests are not judged.",
+        )
+        .otherwise("no header does"),
         Key::new("gates", Shape::Texts(Format::Name, false), "[\"tests\"]", "Gates that must have passed."),
         Key::new(
             "strategy",

@@ -39,7 +39,7 @@ use delivery::problem::Problem;
 use toml::de::{DeTable, DeValue};
 
 pub use load::{FILE_NAME, load};
-pub use model::{Gate, Manifest, Readiness, Service, Task};
+pub use model::{Front, Gate, Manifest, Readiness, Service, Task};
 pub use policy::policy_digest;
 pub use reference::reference;
 pub use schema::schema;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use delivery::environment::Environment;
+use delivery::network::Network;
 use delivery::{EnvironmentName, GateName, ServiceName, TaskName};
 
 /// A checked `trimtab.toml`.
@@ -25,8 +26,19 @@ pub struct Manifest {
     pub gates: Vec<Gate>,
     /// Where releases go, in the order of promotion.
     pub environments: Vec<Environment>,
+    /// How the environments' proxies read requests. No rule of entering, so no approval hangs on it.
+    pub fronts: BTreeMap<EnvironmentName, Front>,
     /// The branch that releases are made from; `main` unless said otherwise.
     pub trunk: String,
+}
+
+/// How an environment's proxy reads requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Front {
+    /// Whose word about the client is taken.
+    pub trusted_proxies: Vec<Network>,
+    /// The request header that chooses the arm.
+    pub override_header: Option<String>,
 }
 
 /// Something that is deployed: an artifact, and how to start it.

@@ -36,6 +36,7 @@ pub(crate) fn manifest(table: &DeTable<'_>, issues: &mut Issues) -> Manifest {
         services: services(root, issues),
         gates,
         environments: environment::all(root, &gate_names, issues),
+        fronts: environment::fronts(root),
         trunk: root.text("trunk").unwrap_or_default(),
         tasks,
     }

@@ -110,6 +110,7 @@ async fn main() -> Result<(), Failure> {
         tasks: (0..tasks).map(|at| task(at, tasks, glob)).collect::<Result<_, _>>()?,
         gates: Vec::new(),
         environments: Vec::new(),
+        fronts: std::collections::BTreeMap::new(),
         trunk: "main".into(),
     };
     let (report, micros) = once(&manifest, &root).await?;

@@ -11,7 +11,10 @@
 //! whatever the canary's grant said: nothing proves then that nobody used the kill switch; and nothing is started whose files
 //! are not what was signed.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use camino::{Utf8Path, Utf8PathBuf};
+use delivery::network::Network;
 use delivery::{EnvironmentName, ServiceName};
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +48,25 @@ pub struct EdgeConfig {
     pub environment: EnvironmentName,
     /// Where users' requests arrive, `host:port`; port 0 takes a free one and keeps it over restarts.
     pub listen: String,
+    /// Proxies in front whose word about the client is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Network>,
+    /// The request header that names an arm while the canary is exposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub override_header: Option<String>,
     /// The control API's unix socket; see [`socket_path`].
     pub control_socket: Utf8PathBuf,
     /// Holds `state.json`, `effects.jsonl` and `edge.json`. One edge at a time.
     pub state_directory: Utf8PathBuf,
     /// Holds `edge.log` and one log for each revision.
     pub log_directory: Utf8PathBuf,
+}
+
+/// Makes a folder that only this user may enter: states and logs tell what a service does.
+fn private_folder(folder: &Utf8Path) -> Result<(), Error> {
+    std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+        .map_err(Error::file("protect", folder))
 }
 
 /// The longest path that fits into a unix socket's address, in bytes.

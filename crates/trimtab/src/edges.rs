@@ -29,7 +29,13 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) fn config(project: &Project, service: &ServiceName, environment: &Environment) -> EdgeConfig {
     // Only a rollout that was planned before its service left the manifest has no address: it gets a free one.
     let listen = environment.listen.of(service).unwrap_or("127.0.0.1:0").to_owned();
-    EdgeConfig { listen, ..running(&project.layout, service, &environment.name) }
+    let front = project.manifest.fronts.get(&environment.name).cloned().unwrap_or_default();
+    EdgeConfig {
+        listen,
+        trusted_proxies: front.trusted_proxies,
+        override_header: front.override_header,
+        ..running(&project.layout, service, &environment.name)
+    }
 }
 
 /// How to reach an edge that runs. Asks for nothing but the layout; where it listens is not needed for that, and left empty.
@@ -44,6 +50,8 @@ pub(crate) fn running(layout: &Layout, service: &ServiceName, environment: &Envi
         service: service.clone(),
         environment: environment.clone(),
         listen: String::new(),
+        trusted_proxies: Vec::new(),
+        override_header: None,
         state_directory,
     }
 }
@@ -51,9 +59,14 @@ pub(crate) fn running(layout: &Layout, service: &ServiceName, environment: &Envi
 /// The socket that the edge was started with, as it is written beside its state: another user (su) would compute another. A
 /// copy of a project must not reach the original's edges, so it counts only for the folder that it names.
 fn recorded_socket(state_directory: &Utf8Path) -> Option<Utf8PathBuf> {
+    started_with(state_directory).map(|config| config.control_socket)
+}
+
+/// What the edge of this folder was started with the last time.
+pub(crate) fn started_with(state_directory: &Utf8Path) -> Option<EdgeConfig> {
     let text = std::fs::read(state_directory.join("edge.json")).ok()?;
     let config: EdgeConfig = serde_json::from_slice(&text).ok()?;
-    (config.state_directory == state_directory).then_some(config.control_socket)
+    (config.state_directory == state_directory).then_some(config)
 }
 
 /// Every (service, environment) of the manifest with its edge's configuration.

@@ -13,14 +13,14 @@ use delivery::environment::Environment;
 use delivery::layout::{Layout, STATE_DIRECTORY};
 use delivery::rollout::RolloutPlan;
 use delivery::{Actor, Digest, EnvironmentName, Problem, ServiceName, text};
-use manifest::Manifest;
+use manifest::{Front, Manifest};
 use repo::Repository;
 use rollout::follower::Follower;
 use rollout::state::State;
 use store::{Access, Ledger};
 
 use crate::cli::Global;
-use crate::environment;
+use crate::{edges, environment};
 
 /// What a command works on.
 pub(crate) struct Project {
@@ -78,12 +78,14 @@ impl Project {
             tasks: Vec::new(),
             gates: Vec::new(),
             environments: Vec::new(),
+            fronts: BTreeMap::new(),
             trunk: "main".into(),
         };
         let mut project = Self { root, manifest, layout };
         let Some(follower) = project.reader()? else { return Err(wrong) };
         project.manifest.services = services_planned(follower.state());
         project.manifest.environments = environments_planned(follower.state());
+        project.manifest.fronts = fronts_started(&project.layout, follower.state());
         Ok((project, wrong))
     }
 
@@ -238,6 +240,17 @@ fn environments_planned(state: &State) -> Vec<Environment> {
         .collect();
     found.sort_by_key(|environment| first(&environment.name));
     found
+}
+
+/// How the environments' proxies were started to read requests.
+fn fronts_started(layout: &Layout, state: &State) -> BTreeMap<EnvironmentName, Front> {
+    let started = state.slots.keys().filter_map(|(service, environment)| {
+        let config = edges::started_with(&layout.edge(service, environment))?;
+        let front =
+            Front { trusted_proxies: config.trusted_proxies, override_header: config.override_header };
+        Some((environment.clone(), front))
+    });
+    started.collect()
 }
 
 /// The clock of a command: never before the ledger's last record.

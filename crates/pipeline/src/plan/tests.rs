@@ -29,6 +29,7 @@ fn manifest(mut tasks: Vec<Task>) -> Manifest {
         tasks,
         gates: Vec::new(),
         environments: Vec::new(),
+        fronts: std::collections::BTreeMap::new(),
         trunk: "main".into(),
     }
 }

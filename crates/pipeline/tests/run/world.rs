@@ -116,6 +116,7 @@ impl World {
             tasks,
             gates: Vec::new(),
             environments: Vec::new(),
+            fronts: std::collections::BTreeMap::new(),
             trunk: "main".into(),
         };
         let plan = plan(&manifest, &[], &pipeline::history(&self.cache)).unwrap();

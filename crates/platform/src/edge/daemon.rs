@@ -26,7 +26,7 @@ use super::host::Host;
 use super::launch::{LastWords, Taken, last_words_path};
 use super::state::{Entry, State, Storage, write_atomically};
 use super::wire::{ExpiredStatus, Role};
-use super::{EdgeConfig, Error};
+use super::{EdgeConfig, Error, private_folder};
 use crate::process::{self, Children};
 use crate::proxy::limits::CONNECTIONS_MAX;
 use crate::proxy::{self, ProxyLimits, Splitter};
@@ -72,7 +72,7 @@ async fn run_with(
     digest_of: Option<DigestOf>,
 ) -> Result<(), Error> {
     for folder in [&config.state_directory, &config.log_directory] {
-        std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        private_folder(folder)?;
     }
     let _lock = lock(&config).await?;
     match take_over(&config, digest_of).await {
@@ -117,7 +117,7 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
     });
     state.boots += 1;
     forget_canary(&mut state, &boot, around.clock.as_ref());
-    let splitter = Splitter::new(boot.clone(), limits());
+    let splitter = Splitter::trusting(boot.clone(), limits(), config.trusted_proxies.clone());
     let host = Host::new(config.clone(), boot, listen.to_string(), around, splitter, (storage, state));
     Ok(Start { host: Arc::new(host), front, control })
 }

@@ -22,9 +22,6 @@ use crate::grant::{Grant, GrantError, Grants};
 use crate::proxy::{Arm, RetryPolicy, Routes, Splitter, boottime};
 use crate::supervisor::{Revision, Surroundings};
 
-/// The request header that names an arm while the canary is exposed.
-const OVERRIDE_HEADER: HeaderName = HeaderName::from_static("x-trimtab-arm");
-
 /// One edge at work.
 pub(super) struct Host {
     pub(super) config: EdgeConfig,
@@ -33,6 +30,7 @@ pub(super) struct Host {
     pub(super) listen: String,
     pub(super) around: Arc<Surroundings>,
     pub(super) splitter: Splitter,
+    override_header: Option<HeaderName>,
     books: Mutex<Books>,
     storage: Arc<tokio::sync::Mutex<Storage>>,
 }
@@ -75,7 +73,9 @@ impl Host {
             frozen: None,
         };
         let storage = Arc::new(tokio::sync::Mutex::new(storage));
-        Self { config, boot, listen, around, splitter, books: Mutex::new(books), storage }
+        // The manifest's check let only names of headers pass.
+        let override_header = config.override_header.as_ref().and_then(|name| name.parse().ok());
+        Self { config, boot, listen, around, splitter, override_header, books: Mutex::new(books), storage }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
@@ -122,7 +122,7 @@ impl Host {
             weight: books.weight,
             sticky: exposure.map_or(Sticky::None, |exposure| exposure.sticky.clone()),
             retry: RetryPolicy::Off,
-            override_header: Some(OVERRIDE_HEADER),
+            override_header: self.override_header.clone(),
         });
     }
 
@@ -286,7 +286,7 @@ impl Host {
             on_expiry: raised.map(|exposure| exposure.on_expiry),
             expired: state.expired.clone(),
             epoch: state.epoch,
-            revisions: books.revision_statuses(),
+            revisions: books.revision_statuses(&self.splitter),
             storage_problem: books.storage_problem.clone(),
         }
     }
@@ -403,7 +403,7 @@ impl Books {
         self.grants.give(now, grant).map(|()| ttl)
     }
 
-    fn revision_statuses(&self) -> Vec<RevisionStatus> {
+    fn revision_statuses(&self, splitter: &Splitter) -> Vec<RevisionStatus> {
         let status = |(id, record): (&RevisionId, &super::state::Record)| {
             let revision = self.running.get(id)?;
             Some(RevisionStatus {
@@ -411,6 +411,7 @@ impl Books {
                 role: record.role,
                 log: revision.log_path(),
                 missing: revision.missing().to_vec(),
+                asked: splitter.asked(id).requests,
                 instances: revision.status(),
             })
         };

@@ -12,7 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::client::Edge;
-use super::{EdgeConfig, Error};
+use super::{EdgeConfig, Error, private_folder};
 use crate::process::{self, Holder};
 
 /// From the start of the daemon to its socket's first answer.
@@ -48,7 +48,7 @@ pub(super) fn last_words_path(config: &EdgeConfig) -> Utf8PathBuf {
 /// Starts the daemon and waits for it.
 pub(super) async fn start(config: &EdgeConfig, program: &[String]) -> Result<Edge, Error> {
     for folder in [&config.state_directory, &config.log_directory] {
-        std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        private_folder(folder)?;
     }
     let config_path = config.state_directory.join("edge.json");
     let text = serde_json::to_vec_pretty(config)

@@ -335,6 +335,8 @@ mod tests {
             service: delivery::ServiceName::new("web").unwrap(),
             environment: delivery::EnvironmentName::new("test").unwrap(),
             listen: "127.0.0.1:0".into(),
+            trusted_proxies: Vec::new(),
+            override_header: None,
             control_socket: root.join("s.sock"),
             state_directory: root.clone(),
             log_directory: root,

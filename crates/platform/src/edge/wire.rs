@@ -126,6 +126,9 @@ pub struct RevisionStatus {
     /// Variables of `pass` that it was started without, because they were set nowhere.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Requests that came here, or would have, because they named their arm by the override header. They are in no sample.
+    #[serde(default)]
+    pub asked: u64,
     /// Its instances in order.
     pub instances: Vec<InstanceStatus>,
 }

@@ -162,12 +162,13 @@ impl<'a> Exchange<'a> {
         let facts = self.facts(table);
         let choice = if self.to_stable { Some(ArmChoice::Stable) } else { choose(&table.split, &facts) };
         let lane = choice.and_then(|choice| table.lane(choice));
-        let same = match (&self.ticket, lane) {
-            (Some(ticket), Some(lane)) => Arc::ptr_eq(ticket.counters(), &lane.counters),
-            (ticket, lane) => ticket.is_none() && lane.is_none(),
+        let counters = lane.map(|lane| if facts.asked.is_some() { &lane.asked } else { &lane.counters });
+        let same = match (&self.ticket, counters) {
+            (Some(ticket), Some(counters)) => Arc::ptr_eq(ticket.counters(), counters),
+            (ticket, counters) => ticket.is_none() && counters.is_none(),
         };
         if !same {
-            let next = lane.map(|lane| Ticket::new(Arc::clone(&lane.counters), self.began));
+            let next = counters.map(|counters| Ticket::new(Arc::clone(counters), self.began));
             if let Some(earlier) = std::mem::replace(&mut self.ticket, next) {
                 earlier.withdraw();
             }

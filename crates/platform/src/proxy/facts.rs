@@ -30,7 +30,8 @@ pub(super) fn read(
         Sticky::Header(name) => headers.get(name).map(|value| key(value.as_bytes())),
         Sticky::Address => Some(match client.to_canonical() {
             IpAddr::V4(address) => key(&address.octets()),
-            IpAddr::V6(address) => key(&address.octets()),
+            // A household or a server has a /64, and often changes its address within.
+            IpAddr::V6(address) => key(&address.octets()[..8]),
         }),
         Sticky::Cookie(name) => Some(cookie(headers, name).map_or_else(
             || {
@@ -116,6 +117,9 @@ mod tests {
         assert_eq!(read(&sticky, None, &HeaderMap::new(), CLIENT).0.key, None);
         assert_eq!(read(&Sticky::Address, None, &HeaderMap::new(), CLIENT).0.key, Some(key(&[192, 0, 2, 1])));
         assert_eq!(read(&Sticky::None, None, &HeaderMap::new(), CLIENT).0.key, None);
+        let [one, other] = ["2001:db8::1", "2001:db8::2:1"].map(|text| text.parse().unwrap());
+        let key_of = |client| read(&Sticky::Address, None, &HeaderMap::new(), client).0.key;
+        assert_eq!(key_of(one), key_of(other));
     }
 
     #[test]

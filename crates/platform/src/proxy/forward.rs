@@ -25,6 +25,8 @@ use super::tunnel::{self, Hold};
 pub(super) struct Client {
     splitter: Splitter,
     address: IpAddr,
+    /// It is a proxy whose word about its clients is taken.
+    trusted: bool,
     forwarded_for: HeaderValue,
     /// Its place among the connections; a tunnel takes it over.
     slot: Arc<OwnedSemaphorePermit>,
@@ -41,7 +43,8 @@ impl Client {
         let address = address.to_canonical();
         let forwarded_for = HeaderValue::try_from(address.to_string());
         let forwarded_for = forwarded_for.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { splitter, address, forwarded_for, slot: Arc::new(slot), stopped }
+        let trusted = splitter.trusts(address);
+        Self { splitter, address, trusted, forwarded_for, slot: Arc::new(slot), stopped }
     }
 
     /// Answers a request.
@@ -50,21 +53,29 @@ impl Client {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut parts, body) = request.into_parts();
-        let upgrade = match headers::prepare(&mut parts, &self.forwarded_for, body.is_end_stream()) {
+        let origin = if self.trusted {
+            headers::origin(&parts.headers, |address| self.splitter.trusts(address))
+        } else {
+            None
+        };
+        let client = origin.unwrap_or(self.address);
+        let via = headers::Sender { address: &self.forwarded_for, trusted: self.trusted };
+        let upgrade = match headers::prepare(&mut parts, via, body.is_end_stream()) {
             Ok(upgrade) => upgrade.then(|| parts.extensions.remove::<OnUpgrade>()).flatten(),
             Err(refusal) => return Ok(refusal.respond()),
         };
         parts.extensions.clear();
-        Ok(self.exchange(parts, RequestBody::new(body), upgrade).await)
+        Ok(self.exchange(client, parts, RequestBody::new(body), upgrade).await)
     }
 
     async fn exchange(
         &self,
+        client: IpAddr,
         parts: Parts,
         body: RequestBody,
         upgrade: Option<OnUpgrade>,
     ) -> Response<ResponseBody> {
-        let mut exchange = Exchange::new(&self.splitter, self.address, parts, body);
+        let mut exchange = Exchange::new(&self.splitter, client, parts, body);
         let result = exchange.run().await;
         let cookie = exchange.take_cookie();
         let mut response = match result {

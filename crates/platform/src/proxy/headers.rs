@@ -2,11 +2,14 @@
 //!
 //! Requests: framing is unambiguous or refused, hop-by-hop fields end here, the target is in origin form with exactly one
 //! `Host`, which is kept as the client sent it (`localhost` for an HTTP/1.0 client that sent none); `X-Forwarded-For` and `Via` are appended to, `X-Forwarded-Proto` and
-//! `X-Forwarded-Host` are set where an outer proxy has not. `Expect` ends here: this side sends the 100 itself, as soon as the
+//! `X-Forwarded-Host` are set, unless a trusted proxy has; `Forwarded` and `X-Real-IP` are taken from such a one alone. `Expect` ends here: this side sends the 100 itself, as soon as the
 //! instance's side wants the body. Responses: hop-by-hop fields end here.
 
+use std::net::{IpAddr, SocketAddr};
+
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
@@ -17,10 +20,34 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Who sent a request: a client, or a proxy in front.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub(super) address: &'a HeaderValue,
+    /// What it says about its client is taken.
+    pub(super) trusted: bool,
+}
+
+/// The client that trusted proxies name: the last address in `X-Forwarded-For` that is none of theirs. What comes before it
+/// anyone may have written.
+pub(super) fn origin(headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let values = headers.get_all(FORWARDED_FOR).iter();
+    let hops: Vec<&str> = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).collect();
+    for hop in hops.iter().rev() {
+        let hop = hop.trim();
+        let address = hop.parse().or_else(|_| hop.parse().map(|socket: SocketAddr| socket.ip())).ok()?;
+        if !trusted(address) {
+            return Some(address.to_canonical());
+        }
+    }
+    None
+}
+
 /// Makes a client's request fit to be sent on. `empty`: it has no body. Gives whether it asks for an upgrade.
-pub(super) fn prepare(parts: &mut Parts, client: &HeaderValue, empty: bool) -> Result<bool, Refusal> {
+pub(super) fn prepare(parts: &mut Parts, sender: Sender<'_>, empty: bool) -> Result<bool, Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Method);
     }
@@ -33,9 +60,14 @@ pub(super) fn prepare(parts: &mut Parts, client: &HeaderValue, empty: bool) -> R
     if second {
         join_cookies(headers);
     }
-    headers.append(FORWARDED_FOR, client.clone());
-    if let Entry::Vacant(vacant) = headers.entry(FORWARDED_PROTO) {
-        vacant.insert(HeaderValue::from_static("http"));
+    headers.append(FORWARDED_FOR, sender.address.clone());
+    if !sender.trusted {
+        headers.remove(FORWARDED_HOST);
+        headers.remove(FORWARDED);
+        headers.remove(REAL_IP);
+    }
+    if !(sender.trusted && headers.contains_key(FORWARDED_PROTO)) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !headers.contains_key(FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()

@@ -13,8 +13,17 @@ fn get() -> http::request::Builder {
 }
 
 fn prepared(build: http::request::Builder, empty: bool) -> Result<(Parts, bool), Refusal> {
+    prepared_from(false, build, empty)
+}
+
+fn prepared_from(
+    trusted: bool,
+    build: http::request::Builder,
+    empty: bool,
+) -> Result<(Parts, bool), Refusal> {
     let mut parts = parts(build);
-    let upgrade = prepare(&mut parts, &HeaderValue::from_static("192.0.2.1"), empty)?;
+    let address = HeaderValue::from_static("192.0.2.1");
+    let upgrade = prepare(&mut parts, Sender { address: &address, trusted }, empty)?;
     Ok((parts, upgrade))
 }
 
@@ -53,14 +62,47 @@ fn the_way_is_written_down() {
     assert_eq!(all(&plain, "x-forwarded-proto"), ["http"]);
     assert_eq!(all(&plain, "x-forwarded-host"), ["shop.example"]);
     assert_eq!(all(&plain, "via"), ["1.1 trimtab"]);
-    let outer = get()
-        .header("x-forwarded-for", "203.0.113.7")
-        .header("x-forwarded-proto", "https")
-        .header("x-forwarded-host", "outer.example");
-    let (behind, _) = prepared(outer, true).unwrap();
+    let outer = || {
+        get()
+            .header("x-forwarded-for", "203.0.113.7")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "outer.example")
+            .header("forwarded", "for=203.0.113.7")
+            .header("x-real-ip", "203.0.113.7")
+    };
+    let (behind, _) = prepared_from(true, outer(), true).unwrap();
     assert_eq!(all(&behind, "x-forwarded-for"), ["203.0.113.7", "192.0.2.1"]);
     assert_eq!(all(&behind, "x-forwarded-proto"), ["https"]);
     assert_eq!(all(&behind, "x-forwarded-host"), ["outer.example"]);
+    assert_eq!(
+        (all(&behind, "forwarded"), all(&behind, "x-real-ip")),
+        (vec!["for=203.0.113.7"], vec!["203.0.113.7"])
+    );
+    // Anyone may write these: what is not known to be true is not passed on as if it were.
+    let (spoofed, _) = prepared(outer(), true).unwrap();
+    assert_eq!(all(&spoofed, "x-forwarded-for"), ["203.0.113.7", "192.0.2.1"]);
+    assert_eq!(all(&spoofed, "x-forwarded-proto"), ["http"]);
+    assert_eq!(all(&spoofed, "x-forwarded-host"), ["shop.example"]);
+    assert!(all(&spoofed, "forwarded").is_empty() && all(&spoofed, "x-real-ip").is_empty());
+}
+
+#[test]
+fn the_client_is_the_last_address_that_is_no_trusted_proxys() {
+    let trusted = |address: IpAddr| address.to_string().starts_with("10.");
+    let named = |values: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        origin(&headers, trusted).map(|address| address.to_string())
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(named(&["198.51.100.1, 203.0.113.7", "10.0.0.2 , 10.0.0.1"]), some("203.0.113.7"));
+    assert_eq!(named(&["203.0.113.7:4711"]), some("203.0.113.7"));
+    assert_eq!(named(&["[2001:db8::1]:4711"]), some("2001:db8::1"));
+    assert_eq!(named(&["::ffff:203.0.113.7"]), some("203.0.113.7"));
+    assert_eq!(named(&["203.0.113.7, unknown, 10.0.0.1"]), None);
+    assert_eq!((named(&[]), named(&["10.0.0.1"])), (None, None));
 }
 
 #[test]

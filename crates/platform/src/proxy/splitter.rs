@@ -7,9 +7,11 @@
 //! every shard's lock in turn.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use delivery::network::Network;
 use delivery::traffic::{ArmTotals, Sample, Weight};
 use delivery::{RevisionId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +30,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(5);
 /// A revision's counters and instances.
 pub(super) struct Lane {
     pub(super) counters: Arc<Counters>,
+    /// For requests that chose this arm themselves: they show nothing of the split, and anyone could send them.
+    pub(super) asked: Arc<Counters>,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
 }
 
@@ -51,7 +55,8 @@ impl Table {
 #[derive(Default)]
 struct Registry {
     routes: Routes,
-    counters: HashMap<RevisionId, Arc<Counters>>,
+    /// By revision: of requests that were given their arm, and of those that asked for it.
+    counters: HashMap<RevisionId, [Arc<Counters>; 2]>,
     endpoints: Vec<Arc<Endpoint>>,
 }
 
@@ -60,6 +65,7 @@ struct Shared {
     limits: ProxyLimits,
     /// Places for connections to instances.
     upstreams: Arc<Semaphore>,
+    trusted: Vec<Network>,
     tables: Sharded<RwLock<Arc<Table>>>,
     registry: Mutex<Registry>,
 }
@@ -77,10 +83,15 @@ impl std::fmt::Debug for Splitter {
 impl Splitter {
     /// Without routes: every request is answered 503. `boot` names this process lifetime in samples.
     pub fn new(boot: String, limits: ProxyLimits) -> Self {
+        Self::trusting(boot, limits, Vec::new())
+    }
+
+    /// The same, behind proxies whose word about the client is taken.
+    pub fn trusting(boot: String, limits: ProxyLimits, trusted: Vec<Network>) -> Self {
         let table = Arc::new(Registry::default().table());
         let tables = Sharded::new(|| RwLock::new(Arc::clone(&table)));
         let upstreams = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { boot, limits, upstreams, tables, registry: Mutex::default() }))
+        Self(Arc::new(Shared { boot, limits, upstreams, trusted, tables, registry: Mutex::default() }))
     }
 
     /// Replaces the routes. When it returns, no request can start by the old ones.
@@ -118,7 +129,7 @@ impl Splitter {
         let registry = self.registry();
         let of = |arm: &Option<Arm>| {
             let counters = arm.as_ref().and_then(|arm| registry.counters.get(&arm.revision));
-            counters.map_or_else(ArmTotals::zero, |counters| counters.totals())
+            counters.map_or_else(ArmTotals::zero, |[drawn, _]| drawn.totals())
         };
         Sample {
             boot: self.0.boot.clone(),
@@ -131,17 +142,28 @@ impl Splitter {
 
     /// A revision's totals; `None` if it was never routed to, or was forgotten.
     pub fn totals(&self, revision: &RevisionId) -> Option<ArmTotals> {
-        self.registry().counters.get(revision).map(|counters| counters.totals())
+        self.registry().counters.get(revision).map(|[drawn, _]| drawn.totals())
+    }
+
+    /// Totals of the requests that chose the revision by the override header. They are in no sample.
+    pub fn asked(&self, revision: &RevisionId) -> ArmTotals {
+        let registry = self.registry();
+        registry.counters.get(revision).map_or_else(ArmTotals::zero, |[_, asked]| asked.totals())
     }
 
     /// Requests under way on a revision, tunnels (WebSockets) included.
     pub fn in_flight(&self, revision: &RevisionId) -> u64 {
-        self.registry().counters.get(revision).map_or(0, |counters| counters.in_flight())
+        self.sum(revision, Counters::in_flight)
     }
 
     /// Request heads written to a revision's instances so far; attempts that went on to another instance included.
     pub fn sent(&self, revision: &RevisionId) -> u64 {
-        self.registry().counters.get(revision).map_or(0, |counters| counters.sent())
+        self.sum(revision, Counters::sent)
+    }
+
+    fn sum(&self, revision: &RevisionId, of: impl Fn(&Counters) -> u64) -> u64 {
+        let registry = self.registry();
+        registry.counters.get(revision).map_or(0, |both| both.iter().map(|counters| of(counters)).sum())
     }
 
     /// Waits until a revision has no request under way; `false` if it still has one after `within`. It should have left
@@ -165,6 +187,11 @@ impl Splitter {
             registry.counters.remove(revision);
         }
         !routed
+    }
+
+    /// Whether this address' word about the client is taken.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.0.trusted.iter().any(|network| network.contains(address))
     }
 
     pub(super) fn limits(&self) -> &ProxyLimits {
@@ -236,11 +263,11 @@ impl Registry {
     }
 
     fn lane(&mut self, arm: &Arm) -> Lane {
-        let counters = self.counters.entry(arm.revision.clone());
-        let counters = counters.or_insert_with(|| Arc::new(Counters::new(arm.revision.clone())));
-        let counters = Arc::clone(counters);
+        let new = || Arc::new(Counters::new(arm.revision.clone()));
+        let both = self.counters.entry(arm.revision.clone()).or_insert_with(|| [new(), new()]);
+        let [counters, asked] = both.clone();
         let endpoints = arm.instances.iter().map(|address| self.endpoint(*address, &counters)).collect();
-        Lane { counters, endpoints }
+        Lane { counters, asked, endpoints }
     }
 
     fn endpoint(&mut self, address: std::net::SocketAddr, counters: &Arc<Counters>) -> Arc<Endpoint> {

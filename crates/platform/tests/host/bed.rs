@@ -45,6 +45,8 @@ impl Bed {
             service,
             environment,
             listen: "127.0.0.1:0".into(),
+            trusted_proxies: Vec::new(),
+            override_header: None,
             state_directory,
             log_directory: root.join("logs"),
         };

@@ -236,6 +236,10 @@ async fn the_override_header_works_where_it_is_configured() {
     }
     proxy.splitter.set_weight_and_wait(Weight::ZERO).await;
     assert_eq!(client.text(ask("canary")).await, "stable", "weight 0 means none at all");
+    // Whoever may send the header must not be able to make an arm look good or bad.
+    let counted = [STABLE, CANARY].map(|id| proxy.totals(id).requests).iter().sum::<u64>();
+    let asked = [STABLE, CANARY].map(|id| proxy.splitter.asked(&revision(id)).requests).iter().sum::<u64>();
+    assert_eq!((counted, asked), (20, 41));
 }
 
 #[tokio::test]
