@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes of one request's or response's head, request line included. More is answered 431 (requests) or 502 (responses).
+/// Bytes after which an incomplete head, of a request (431) or a response (502), is given up. One that is complete when they
+/// are read may be longer by what one read brings.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines of one message.
 pub const HEADERS_MAX: usize = 100;

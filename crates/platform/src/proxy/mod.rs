@@ -22,13 +22,16 @@
 //! It is an error when the status is 500 or above, or the connection is refused, reset, closed early, answers what is
 //! not HTTP, or times out, before the head or in the middle of the body. A request that the client gave up is not an
 //! error; it counts with the time it had waited, so that an arm that hangs shows as slow instead of silent.
-//! A request without any revision to go to is answered 503 and counted for none.
+//! A request that broke a busy kept connection counts as an error, and its second try as another request.
+//! A request without any revision or connection to go to is answered 503 and counted for none. One that chose its arm by the
+//! override header is counted apart: it was not drawn, and anyone may be able to send it.
 //!
 //! # Limits
 //!
 //! Bodies have no time limit, because event streams and long polls may be silent for long; while a request's body is sent, the
 //! side that stalls before the response's head is the one whose limit runs. Tunnels live until either side ends: weight 0
-//! stops new ones only, and retiring the revision ends the rest.
+//! stops new ones only, and retiring the revision ends the rest. Interim responses (1xx) of instances end here, early hints
+//! too.
 //!
 //! See [`limits`]; every one is checked before memory is taken for what it limits.
 

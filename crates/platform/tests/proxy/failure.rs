@@ -283,7 +283,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     let address = raw_instance(|mut stream| async move {
         read_head(&mut stream).await;
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await);
-        while stream.write_all(&[0; 65_536]).await.is_ok() {}
+        while stream.write_all(&[0; 16_384]).await.is_ok() {}
     })
     .await;
     let limits = ProxyLimits { write_stall: Duration::from_millis(500), ..ProxyLimits::default() };
