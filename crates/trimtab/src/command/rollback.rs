@@ -231,12 +231,11 @@ fn reversible(args: &Args, controller: &Controller<'_>) -> Result<Vec<(Release, 
     for service in controller.project.services(args.service.as_deref())? {
         let Some(slot) = state.slot(&service.name, environment) else { continue };
         let Some(bad) = slot.current.as_ref().and_then(|id| state.release(id)) else { continue };
-        match slot.previous.as_ref().and_then(|id| state.release(id)) {
-            Some(good) => pairs.push((bad.clone(), good.clone())),
-            None => {
-                let message = format!("nothing served {name} before {} {}", service.name, bad.version);
-                stuck.push(Problem::new(Code::NothingToRollBack, message));
-            }
+        if let Some(good) = slot.previous.as_ref().and_then(|id| state.release(id)) {
+            pairs.push((bad.clone(), good.clone()));
+        } else {
+            let message = format!("nothing served {name} before {} {}", service.name, bad.version);
+            stuck.push(Problem::new(Code::NothingToRollBack, message));
         }
     }
     if pairs.is_empty() && stuck.is_empty() {
