@@ -67,11 +67,11 @@ pub struct Evidence {
 pub const LATENCY_SIGNAL: &str = "latency > ";
 
 impl Evidence {
-    /// The counts that the finding rests on, in words: `canary 3 failed of 26, stable 0 of 275`, or
+    /// The counts that people ask for, in words: `canary 3 failed of 26, stable 0 of 275`, or for harm by latency
     /// `canary 31 of 54 over 15 ms, stable 2 of 450`.
     pub fn counts(&self) -> String {
         match (self.signal.strip_prefix(LATENCY_SIGNAL), &self.slower) {
-            (Some(bound), Some(counts)) => format!(
+            (Some(bound), Some(counts)) if self.finding == Finding::Harm => format!(
                 "canary {} of {} over {bound}, stable {} of {}",
                 counts.canary_events, counts.canary, counts.stable_events, counts.stable
             ),
