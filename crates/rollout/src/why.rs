@@ -115,11 +115,13 @@ fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
 fn step_phase(rollout: &Rollout, position: Position, step: &Step, now: Timestamp) -> (String, String) {
     let id = &rollout.plan.id;
     let take_back = format!("to take it back, run: trimtab rollback {id}");
-    let waited = delivery::clock::millis_between(position.since, now);
+    let judged = step.analyse && !position.resumed;
+    let waited =
+        if judged { rollout.watched_ms(now) } else { delivery::clock::millis_between(position.since, now) };
     let steps = rollout.plan.environment.strategy.steps.len();
     let place = format!("step {} of {steps} at {}", position.step + 1, step.weight);
     let hold = text::duration(step.hold_ms.saturating_sub(waited));
-    if !step.analyse || position.resumed {
+    if !judged {
         return (format!("{place} holds for another {hold}"), take_back);
     }
     let left_ms = planner::patience_ms(rollout, step).saturating_sub(waited);
