@@ -1,5 +1,7 @@
 //! `trimtab demo`: a good release carried to production, a bad one taken back, on this machine, in two minutes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use camino::Utf8PathBuf;
 use delivery::code::Code;
 use delivery::event::Actor;
@@ -67,11 +69,17 @@ pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
     let shop = Shop::create(folder.clone()).map_err(|problem| vec![problem])?;
     let project = Project::at(shop.root().to_owned())?;
     let root = shop.root().to_owned();
+    let told = AtomicBool::new(false);
     let result = tokio::select! {
-        result = story(args, &shop, &project, output) => result,
+        result = story(args, &shop, &project, output, &told) => result,
         // What the dashboard is asked for is done, also after the story.
         never = server::reconcile(root, project.follower()?, output) => match never {},
-        () = interrupt::stopped() => Err(vec![Problem::new(Code::RunCancelled, "the demo was interrupted")]),
+        // Ctrl-C is how a story that goes on ends well.
+        () = interrupt::stopped() => if told.load(Ordering::Relaxed) {
+            Ok(Exit::Success)
+        } else {
+            Err(vec![Problem::new(Code::RunCancelled, "the demo was interrupted")])
+        },
     };
     for config in edges::all(&project) {
         if let Ok(edge) = platform::edge::Edge::connect(&config).await {
@@ -106,7 +114,14 @@ struct Stage<'a> {
     output: Output,
 }
 
-async fn story(args: &Args, shop: &Shop, project: &Project, output: Output) -> super::Result {
+/// With `--keep` it never ends by itself; `told` says that all was told.
+async fn story(
+    args: &Args,
+    shop: &Shop,
+    project: &Project,
+    output: Output,
+    told: &AtomicBool,
+) -> super::Result {
     let follower = project.follower()?;
     let clock = project::clock(&follower);
     // The demo ends with its process; nobody asks it to take back in between.
@@ -153,6 +168,7 @@ async fn story(args: &Args, shop: &Shop, project: &Project, output: Output) -> s
     stage.epilogue(args, &good, &bad, &before_bad, report)?;
     if args.keep {
         stage.output.talk(format!("\nIt goes on until Ctrl-C. The dashboard: {}", dashboard.url()));
+        told.store(true, Ordering::Relaxed);
         std::future::pending::<()>().await;
     }
     load.stop();
