@@ -6,7 +6,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use delivery::Problem;
 use delivery::code::Code;
 use delivery::limits::{BATCH_RECORDS_MAX, RECORD_BYTES_MAX};
-use rusqlite::ErrorCode;
 
 /// Why the ledger did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,24 +155,6 @@ impl Error {
             }
         };
         Problem::new(code, self.to_string()).hint(hint)
-    }
-
-    /// From SQLite's error. What is neither the disk nor a lock is damage: our statements are fixed and known to be good.
-    pub(crate) fn from_sqlite(path: &Utf8Path, error: &rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        let detail = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full { path },
-            Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Self::Locked { waited_ms: crate::ledger::schema::BUSY_TIMEOUT.as_millis() as u64 }
-            }
-            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Unavailable { path, detail },
-            Some(
-                ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::FileLockingProtocolFailed,
-            ) => Self::Disk { path, detail },
-            _ => Self::Damaged { detail },
-        }
     }
 
     /// From the file system's error.

@@ -1,17 +1,19 @@
 //! The ledger: an append-only sequence of events with a Merkle tree over it.
 //!
 //! One writer thread per open ledger commits for all callers together (`writer`); readers have their own connections and
-//! see whole commits only (`scan`, `verify`). Several processes may have the same file open: SQLite's lock orders their
-//! commits, and each continues from the head that the other left.
+//! see whole commits only (`scan`, `verify`). Several processes may have the same ledger open: the database (`database`,
+//! with SQLite in `sqlite`) orders their commits, and each continues from the head that the other left.
 //!
 //! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
 //! the disk.
 
 mod basis;
+mod database;
 mod head;
+mod place;
 mod proof;
 mod scan;
-pub(crate) mod schema;
+mod sqlite;
 pub mod verify;
 mod wire;
 mod writer;
@@ -20,19 +22,19 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use delivery::limits::BATCH_RECORDS_MAX;
 use delivery::{Actor, Event, Recorded, Timestamp};
-use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub use self::basis::{BASIS_RECORDS_MAX, Basis};
+use self::database::{Database, ReadingConnection, View};
 use self::head::HeadRow;
+pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;
-use self::schema::Reader;
 use self::verify::{Fault, Verification};
-use self::writer::{Request, WriterThread};
+use self::writer::{Request, Writer, WriterThread};
 use crate::error::Error;
 use crate::merkle::Hash;
 
@@ -44,7 +46,7 @@ const READERS_KEPT: usize = 8;
 /// What the ledger is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Appending and reading; makes the file when there is none.
+    /// Appending and reading; makes the ledger when there is none.
     ReadWrite,
     /// Reading only; works on a read-only file system.
     ReadOnly,
@@ -96,17 +98,35 @@ pub struct Ledger {
 }
 
 struct Inner {
-    path: Utf8PathBuf,
-    readers: Mutex<Vec<Reader>>,
+    database: Arc<dyn Database>,
+    readers: Mutex<Vec<Box<dyn ReadingConnection>>>,
     /// The highest sequence known in this process.
     size: watch::Sender<u64>,
     polled: Mutex<Option<tokio::time::Instant>>,
-    writer: Option<WriterThread>,
+    appender: Option<Appender>,
+}
+
+/// See [`Committer`].
+enum Appender {
+    Thread(WriterThread),
+    Caller(Mutex<Writer>),
+}
+
+impl Appender {
+    fn submit(&self, request: Request) -> Result<(), Error> {
+        match self {
+            Self::Thread(thread) => thread.send(request),
+            Self::Caller(writer) => {
+                writer.lock().unwrap_or_else(PoisonError::into_inner).serve(vec![request]);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").field("path", &self.inner.path).finish_non_exhaustive()
+        f.debug_struct("Ledger").field("place", &self.inner.database.place()).finish_non_exhaustive()
     }
 }
 
@@ -116,26 +136,33 @@ impl Ledger {
     /// Damaged records or a damaged head don't fail it: records are quarantined when read, and a damaged head
     /// refuses appends with [`Error::Damaged`].
     pub fn open(path: &Utf8Path, access: Access) -> Result<Self, Error> {
+        Self::open_at(&Place::File(path.to_owned()), access, Committer::Thread)
+    }
+
+    /// [`Ledger::open`] for any place, and with a say in which thread commits.
+    pub fn open_at(place: &Place, access: Access, committer: Committer) -> Result<Self, Error> {
+        let database = place.database();
         let size = watch::Sender::new(0);
-        let writer = match access {
+        let appender = match access {
             Access::ReadOnly => None,
-            Access::ReadWrite => Some(WriterThread::start(path, size.clone())?),
+            Access::ReadWrite => {
+                let writer = Writer::open(Arc::clone(&database), size.clone())?;
+                Some(match committer {
+                    Committer::Thread => Appender::Thread(WriterThread::start(writer)?),
+                    Committer::Caller => Appender::Caller(Mutex::new(writer)),
+                })
+            }
         };
-        let reader = schema::open_reader(path)?;
-        let readers = if reader.lasting { vec![reader] } else { Vec::new() };
-        let inner = Inner {
-            path: path.to_owned(),
-            readers: Mutex::new(readers),
-            size,
-            polled: Mutex::new(None),
-            writer,
-        };
+        let reader = database.open_reader()?;
+        let readers = if reader.lasting() { vec![reader] } else { Vec::new() };
+        let inner =
+            Inner { database, readers: Mutex::new(readers), size, polled: Mutex::new(None), appender };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The file.
     pub fn path(&self) -> &Utf8Path {
-        &self.inner.path
+        self.inner.database.place()
     }
 
     /// Appends the events as one unit: all of them, next to each other, or none. Returns after they are on the disk,
@@ -229,29 +256,26 @@ impl Ledger {
         events: Vec<Event>,
         reply: writer::Reply,
     ) -> Result<(), Error> {
-        let Some(writer) = &self.inner.writer else {
-            return Err(Error::ReadOnly { path: self.inner.path.clone() });
+        let Some(appender) = &self.inner.appender else {
+            return Err(Error::ReadOnly { path: self.inner.database.place().to_owned() });
         };
         if events.len() > BATCH_RECORDS_MAX {
             return Err(Error::BatchTooLarge { events: events.len() });
         }
         events.iter().try_for_each(|event| wire::check(actor, event))?;
-        writer.send(Request { basis, actor: actor.clone(), at: at.as_microsecond(), events, reply })
+        appender.submit(Request { basis, actor: actor.clone(), at: at.as_microsecond(), events, reply })
     }
 
     /// At most `limit` entries after the sequence `after`, in order; none when there are no more. What can't be used
     /// comes as [`Entry::Quarantined`], so a bad record never hides the ones behind it.
     pub fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, Error> {
-        let path = &self.inner.path;
-        self.with_reader(|connection| {
-            let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-            let transaction = connection.transaction().map_err(fault)?;
-            let size = HeadRow::read(path, &transaction).ok().map(|head| head.frontier.size());
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.with_view(|view| {
+            let size = HeadRow::read(view).ok().map(|head| head.frontier.size());
             let mut entries = Vec::new();
-            if limit == 0 {
-                return Ok(entries);
-            }
-            scan::scan(path, &transaction, after, size, &mut |item| {
+            scan::scan(view, after, size, &mut |item| {
                 entries.push(entry(item));
                 if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
@@ -261,8 +285,7 @@ impl Ledger {
 
     /// The size and root now. [`Error::Damaged`] when the head contradicts itself.
     pub fn head(&self) -> Result<Head, Error> {
-        let path = &self.inner.path;
-        let row = self.with_reader(|connection| HeadRow::read(path, connection))?;
+        let row = self.with_view(|view| HeadRow::read(view))?;
         let last_at = row.last_at.map(Timestamp::from_microsecond).transpose();
         Ok(Head {
             size: row.frontier.size(),
@@ -282,6 +305,7 @@ impl Ledger {
             }
             self.poll()?;
             tokio::select! {
+                biased;
                 // Never closed: this ledger holds a sender.
                 _ = size.changed() => {}
                 () = tokio::time::sleep(POLL) => {}
@@ -296,10 +320,7 @@ impl Ledger {
         if polled.is_some_and(|last| now.duration_since(last) < POLL / 2) {
             return Ok(());
         }
-        let path = &self.inner.path;
-        let last = self.with_reader(|connection| {
-            head::last_sequence(connection).map_err(|error| Error::from_sqlite(path, &error))
-        })?;
+        let last = self.with_view(|view| view.last_sequence())?;
         *polled = Some(now);
         writer::publish(&self.inner.size, last);
         Ok(())
@@ -308,30 +329,30 @@ impl Ledger {
     /// Recomputes everything (sequence, bodies, hashes, times, root, head) and reports each damage. Streams in constant
     /// memory; sees one moment of the ledger while appends go on. Blocks the thread: two to three seconds for a million records.
     pub fn verify(&self) -> Result<Verification, Error> {
-        self.with_reader(|connection| verify::verify(&self.inner.path, connection))
+        self.with_view(|view| verify::verify(view))
     }
 
     /// The proof that the record is in the ledger as it is now. Reads all leaf hashes.
     pub fn prove_inclusion(&self, sequence: u64) -> Result<InclusionProof, Error> {
-        self.with_reader(|connection| proof::inclusion(&self.inner.path, connection, sequence))
+        self.with_view(|view| proof::inclusion(view, sequence))
     }
 
     /// The proof that the ledger as it is now begins with the ledger as it was with `from_size` records (at least 1).
     pub fn prove_consistency(&self, from_size: u64) -> Result<ConsistencyProof, Error> {
-        self.with_reader(|connection| proof::consistency(&self.inner.path, connection, from_size))
+        self.with_view(|view| proof::consistency(view, from_size))
     }
 
-    /// Lends a reading connection. One that met an error is not used again.
-    fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+    /// Lends a view through a reading connection. One that met an error is not used again.
+    fn with_view<T>(&self, read: impl FnOnce(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
         let pool = || self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool().pop();
         let mut reader = match kept {
             Some(reader) => reader,
-            None => schema::open_reader(&self.inner.path)?,
+            None => self.inner.database.open_reader()?,
         };
-        let answer = read(&mut reader.connection)?;
+        let answer = read(&mut *reader.view()?)?;
         let mut pool = pool();
-        if reader.lasting && pool.len() < READERS_KEPT {
+        if reader.lasting() && pool.len() < READERS_KEPT {
             pool.push(reader);
         }
         Ok(answer)

@@ -17,4 +17,6 @@ pub use blob::{BLOB_BYTES_MAX, BlobError, BlobId, Blobs};
 pub use error::Error;
 pub use lease::{Lease, LeaseError};
 pub use ledger::verify::{Damage, Fault, Verification};
-pub use ledger::{Access, BASIS_RECORDS_MAX, Basis, ConsistencyProof, Entry, Head, InclusionProof, Ledger};
+pub use ledger::{
+    Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger, Place,
+};

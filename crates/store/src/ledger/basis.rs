@@ -7,10 +7,9 @@
 
 use std::ops::ControlFlow;
 
-use camino::Utf8Path;
 use delivery::Event;
-use rusqlite::Connection;
 
+use super::database::View;
 use super::scan::{self, Scanned};
 use crate::error::Error;
 
@@ -44,8 +43,8 @@ impl Basis {
         Self { size, unsettles: Box::new(unsettles) }
     }
 
-    /// Whether it still holds in a ledger of `size` records, as the connection sees it.
-    pub(super) fn holds(&self, path: &Utf8Path, connection: &Connection, size: u64) -> Result<bool, Error> {
+    /// Whether it still holds in a ledger of `size` records, as the view shows it.
+    pub(super) fn holds(&self, view: &mut dyn View, size: u64) -> Result<bool, Error> {
         if self.size == size {
             return Ok(true);
         }
@@ -53,7 +52,7 @@ impl Basis {
             return Ok(false);
         }
         let mut holds = true;
-        scan::scan(path, connection, self.size, Some(size), &mut |item| {
+        scan::scan(view, self.size, Some(size), &mut |item| {
             holds = match item {
                 Scanned::Row(row) => row.open().1.is_ok_and(|recorded| !(self.unsettles)(&recorded.event)),
                 Scanned::Missing { .. } | Scanned::Unreadable { .. } => false,

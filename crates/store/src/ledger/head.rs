@@ -3,9 +3,9 @@
 //! Invariant: a [`HeadRow`] in hand agrees with itself (the frontier has the size's peaks and gives the root); [`tail`]
 //! also holds it against the last records.
 
-use camino::Utf8Path;
-use rusqlite::{Connection, OptionalExtension, Row};
+use std::ops::ControlFlow;
 
+use super::database::{Found, Passage, StoredHead, View};
 use crate::error::Error;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 
@@ -26,24 +26,14 @@ fn damaged(detail: impl Into<String>) -> Error {
 
 impl HeadRow {
     /// Reads and checks the row.
-    pub(super) fn read(path: &Utf8Path, connection: &Connection) -> Result<Self, Error> {
-        connection
-            .query_row("SELECT size, root, frontier, last_at FROM head WHERE id = 1", [], |row| {
-                Ok(Self::from_row(row))
-            })
-            .optional()
-            .map_err(|error| Error::from_sqlite(path, &error))?
-            .ok_or_else(|| damaged("its head is missing"))?
+    pub(super) fn read(view: &mut dyn View) -> Result<Self, Error> {
+        Self::check(view.head()?.ok_or_else(|| damaged("its head is missing"))?)
     }
 
-    fn from_row(row: &Row<'_>) -> Result<Self, Error> {
-        let unreadable = |error: rusqlite::Error| damaged(format!("its head can't be read: {error}"));
-        let size: i64 = row.get(0).map_err(unreadable)?;
-        let root: Vec<u8> = row.get(1).map_err(unreadable)?;
-        let packed: Vec<u8> = row.get(2).map_err(unreadable)?;
-        let last_at: Option<i64> = row.get(3).map_err(unreadable)?;
+    fn check(stored: StoredHead) -> Result<Self, Error> {
+        let StoredHead { size, root, frontier, last_at } = stored;
         let size = u64::try_from(size).map_err(|_| damaged("its head has a negative size"))?;
-        let (peaks, rest) = packed.as_chunks::<32>();
+        let (peaks, rest) = frontier.as_chunks::<32>();
         let frontier = Frontier::from_parts(size, peaks.to_vec())
             .filter(|_| rest.is_empty())
             .ok_or_else(|| damaged("its head's frontier does not fit its size"))?;
@@ -56,23 +46,19 @@ impl HeadRow {
         Ok(Self { frontier, last_at })
     }
 
-    /// Replaces the row.
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let changed = connection.execute(
-            "UPDATE head SET size = ?1, root = ?2, frontier = ?3, last_at = ?4 WHERE id = 1",
-            rusqlite::params![
-                self.frontier.size() as i64,
-                self.frontier.root(),
-                self.frontier.peaks().concat(),
-                self.last_at
-            ],
-        )?;
-        if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
+    /// As it is stored.
+    pub(super) fn stored(&self) -> StoredHead {
+        StoredHead {
+            size: self.frontier.size() as i64,
+            root: self.frontier.root().to_vec(),
+            frontier: self.frontier.peaks().concat(),
+            last_at: self.last_at,
+        }
     }
 
     /// The cheap check of every commit: the last record is the one that the head counts.
-    pub(super) fn agrees(&self, path: &Utf8Path, connection: &Connection) -> Result<(), Error> {
-        let last = last_sequence(connection).map_err(|error| Error::from_sqlite(path, &error))?;
+    pub(super) fn agrees(&self, view: &mut dyn View) -> Result<(), Error> {
+        let last = view.last_sequence()?;
         if last == self.frontier.size() {
             return Ok(());
         }
@@ -80,42 +66,14 @@ impl HeadRow {
     }
 }
 
-/// The highest sequence number; 0 when there are no records.
-pub(super) fn last_sequence(connection: &Connection) -> rusqlite::Result<u64> {
-    let last: Option<i64> = connection.query_row("SELECT max(sequence) FROM record", [], |row| row.get(0))?;
-    Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
-}
-
 /// Reads the head and holds it against the last records: their bodies, leaf hashes, and those peaks that lie entirely
 /// within them. Bounded work, whatever the ledger's size.
-pub(super) fn tail(path: &Utf8Path, connection: &mut Connection) -> Result<HeadRow, Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    let transaction = connection.transaction().map_err(fault)?;
-    let head = HeadRow::read(path, &transaction)?;
-    head.agrees(path, &transaction)?;
+pub(super) fn tail(view: &mut dyn View) -> Result<HeadRow, Error> {
+    let head = HeadRow::read(view)?;
+    head.agrees(view)?;
     let size = head.frontier.size();
     let first = size - size.min(TAIL_RECORDS);
-    let mut leaves: Vec<Hash> = Vec::with_capacity((size - first) as usize);
-    let mut statement = transaction
-        .prepare("SELECT sequence, at, body, leaf FROM record WHERE sequence > ?1 ORDER BY sequence")
-        .map_err(fault)?;
-    let mut rows = statement.query([first as i64]).map_err(fault)?;
-    let mut last_at = None;
-    while let Some(row) = rows.next().map_err(fault)? {
-        let sequence: i64 = row.get(0).map_err(fault)?;
-        let expected = first + leaves.len() as u64 + 1;
-        if u64::try_from(sequence) != Ok(expected) {
-            return Err(damaged(format!("record {expected} is missing")));
-        }
-        last_at = Some(row.get(1).map_err(fault)?);
-        let body: Vec<u8> = row.get(2).map_err(fault)?;
-        let leaf: Vec<u8> = row.get(3).map_err(fault)?;
-        let computed = leaf_hash(&body);
-        if leaf != computed {
-            return Err(damaged(format!("record {sequence} was changed")));
-        }
-        leaves.push(computed);
-    }
+    let (leaves, last_at) = last_leaves(view, first)?;
     if last_at != head.last_at {
         return Err(damaged("its head's time is not the last record's"));
     }
@@ -129,4 +87,37 @@ pub(super) fn tail(path: &Utf8Path, connection: &mut Connection) -> Result<HeadR
         }
     }
     Ok(head)
+}
+
+/// The leaf hashes of the records after `first`, computed and held against the stored ones, and the last one's time.
+fn last_leaves(view: &mut dyn View, first: u64) -> Result<(Vec<Hash>, Option<i64>), Error> {
+    let mut leaves: Vec<Hash> = Vec::new();
+    let mut last_at = None;
+    let mut wrong = None;
+    let passage = view.rows(first as i64, &mut |found| {
+        let expected = first + leaves.len() as u64 + 1;
+        let complaint = match found {
+            Found::Unreadable { sequence, detail } => Some(format!("record {sequence}: {detail}")),
+            Found::Row(row) if u64::try_from(row.sequence) != Ok(expected) => {
+                Some(format!("record {expected} is missing"))
+            }
+            Found::Row(row) => {
+                let leaf = leaf_hash(row.body);
+                leaves.push(leaf);
+                last_at = Some(row.at);
+                (row.leaf != leaf).then(|| format!("record {} was changed", row.sequence))
+            }
+        };
+        match complaint {
+            None => ControlFlow::Continue(()),
+            Some(complaint) => {
+                wrong = Some(complaint);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    match (wrong, passage) {
+        (Some(detail), _) | (None, Passage::Broken(detail)) => Err(damaged(detail)),
+        (None, Passage::Through) => Ok((leaves, last_at)),
+    }
 }

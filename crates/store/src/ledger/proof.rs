@@ -5,10 +5,9 @@
 
 use std::ops::Range;
 
-use camino::Utf8Path;
 use delivery::limits::BATCH_RECORDS_MAX;
-use rusqlite::Connection;
 
+use super::database::View;
 use super::head::HeadRow;
 use crate::error::Error;
 use crate::merkle::{self, Frontier, Hash, ProofError};
@@ -58,36 +57,26 @@ impl ConsistencyProof {
     }
 }
 
-pub(super) fn inclusion(
-    path: &Utf8Path,
-    connection: &mut Connection,
-    sequence: u64,
-) -> Result<InclusionProof, Error> {
-    let transaction = connection.transaction().map_err(|error| Error::from_sqlite(path, &error))?;
-    let head = HeadRow::read(path, &transaction)?;
+pub(super) fn inclusion(view: &mut dyn View, sequence: u64) -> Result<InclusionProof, Error> {
+    let head = HeadRow::read(view)?;
     let size = head.frontier.size();
     let ranges = sequence.checked_sub(1).and_then(|index| merkle::inclusion_ranges(index, size));
     let ranges = ranges.ok_or(Error::NoSuchRecord { sequence })?;
-    let hashes = range_roots(path, &transaction, &ranges)?;
+    let hashes = range_roots(view, &ranges)?;
     // Only the stored hash stands for the record itself: `head.root` says whether it is the right one.
-    let leaf = range_root(path, &transaction, sequence - 1..sequence)?;
+    let leaf = range_root(view, sequence - 1..sequence)?;
     let proof = InclusionProof { sequence, size, root: head.frontier.root(), leaf, hashes };
     proof.verify().map_err(|_| damaged())?;
     Ok(proof)
 }
 
-pub(super) fn consistency(
-    path: &Utf8Path,
-    connection: &mut Connection,
-    from_size: u64,
-) -> Result<ConsistencyProof, Error> {
-    let transaction = connection.transaction().map_err(|error| Error::from_sqlite(path, &error))?;
-    let head = HeadRow::read(path, &transaction)?;
+pub(super) fn consistency(view: &mut dyn View, from_size: u64) -> Result<ConsistencyProof, Error> {
+    let head = HeadRow::read(view)?;
     let size = head.frontier.size();
     let ranges =
         merkle::consistency_ranges(from_size, size).ok_or(Error::NoSuchRecord { sequence: from_size })?;
-    let hashes = range_roots(path, &transaction, &ranges)?;
-    let from_root = range_root(path, &transaction, 0..from_size)?;
+    let hashes = range_roots(view, &ranges)?;
+    let from_root = range_root(view, 0..from_size)?;
     let proof = ConsistencyProof { from_size, from_root, size, root: head.frontier.root(), hashes };
     proof.verify().map_err(|_| damaged())?;
     Ok(proof)
@@ -97,22 +86,15 @@ fn damaged() -> Error {
     Error::Damaged { detail: "its leaf hashes don't lead to its root".to_owned() }
 }
 
-fn range_roots(path: &Utf8Path, connection: &Connection, ranges: &[Range<u64>]) -> Result<Vec<Hash>, Error> {
+fn range_roots(view: &mut dyn View, ranges: &[Range<u64>]) -> Result<Vec<Hash>, Error> {
     // A proof has at most two hashes for each level of the tree.
     debug_assert!(ranges.len() <= 2 * u64::BITS as usize && ranges.len() < BATCH_RECORDS_MAX);
-    ranges.iter().map(|range| range_root(path, connection, range.clone())).collect()
+    ranges.iter().map(|range| range_root(view, range.clone())).collect()
 }
 
 /// The root over the leaves of a range (from 0, end excluded).
-fn range_root(path: &Utf8Path, connection: &Connection, range: Range<u64>) -> Result<Hash, Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    let mut statement = connection
-        .prepare("SELECT leaf FROM record WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence")
-        .map_err(fault)?;
-    let mut rows = statement.query([range.start as i64, range.end as i64]).map_err(fault)?;
+fn range_root(view: &mut dyn View, range: Range<u64>) -> Result<Hash, Error> {
     let mut frontier = Frontier::default();
-    while let Some(row) = rows.next().map_err(fault)? {
-        frontier.push(row.get(0).map_err(fault)?);
-    }
+    view.leaves(range.clone(), &mut |leaf| frontier.push(leaf))?;
     if frontier.size() == range.end - range.start { Ok(frontier.root()) } else { Err(damaged()) }
 }

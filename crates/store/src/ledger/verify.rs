@@ -8,9 +8,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use camino::Utf8Path;
-use rusqlite::Connection;
-
+use super::database::View;
 use super::head::HeadRow;
 use super::scan::{Scanned, scan};
 use crate::error::Error;
@@ -34,7 +32,7 @@ pub enum Fault {
     Order,
     /// No record format has this number.
     Format(i64),
-    /// SQLite can't read it.
+    /// The database can't read it.
     Database(String),
     /// The head does not agree with the records, or with itself.
     Head(String),
@@ -111,11 +109,9 @@ impl Verification {
     }
 }
 
-/// Verifies everything that one read transaction sees.
-pub(super) fn verify(path: &Utf8Path, connection: &mut Connection) -> Result<Verification, Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    let transaction = connection.transaction().map_err(fault)?;
-    let head = match HeadRow::read(path, &transaction) {
+/// Verifies everything that the view shows.
+pub(super) fn verify(view: &mut dyn View) -> Result<Verification, Error> {
+    let head = match HeadRow::read(view) {
         Ok(head) => Ok(head),
         Err(Error::Damaged { detail }) => Err(detail),
         Err(other) => return Err(other),
@@ -131,7 +127,7 @@ pub(super) fn verify(path: &Utf8Path, connection: &mut Connection) -> Result<Ver
     let mut frontier = Frontier::default();
     let mut last_at = None;
     let size = head.as_ref().ok().map(|head| head.frontier.size());
-    let scanned = scan(path, &transaction, 0, size, &mut |item| {
+    let scanned = scan(view, 0, size, &mut |item| {
         match item {
             Scanned::Missing { from, to } => found.note(from, Fault::Missing(to)),
             Scanned::Unreadable { sequence, detail } => found.note(sequence, Fault::Database(detail)),
@@ -155,9 +151,8 @@ pub(super) fn verify(path: &Utf8Path, connection: &mut Connection) -> Result<Ver
         other => other?,
     }
     found.root = frontier.root();
-    let below = transaction.query_row("SELECT count(*) FROM record WHERE sequence < 1", [], |row| row.get(0));
-    match below {
-        Ok(0_i64) => {}
+    match view.misplaced() {
+        Ok(0) => {}
         Ok(count) => found.note(0, Fault::Head(format!("{count} records have no valid sequence"))),
         Err(error) => found.note(0, Fault::Database(error.to_string())),
     }

@@ -3,26 +3,24 @@
 //! While one commit waits for its fsync, callers queue up; the next commit takes them all, up to `BATCH_RECORDS_MAX`
 //! records. Each caller's events stay together, and a caller whose condition fails does not disturb the others.
 //!
-//! After any failure the connection is thrown away. Before the next answer the file is opened anew, its log is
-//! carried over into the database and synced (a failed fsync may have dropped log pages that look written), and its tail is
-//! verified, including that everything acknowledged before is still there.
+//! After any failure the connection is thrown away. Before the next answer the database is opened anew, what the failure
+//! left undecided is settled, and the tail is verified, including that everything acknowledged before is still there.
 //!
-//! Invariant: `Ok` is sent only after the commit that holds the caller's records returned, with `synchronous=FULL`.
+//! Invariant: `Ok` is sent only after the commit that holds the caller's records returned, and is durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use camino::{Utf8Path, Utf8PathBuf};
 use delivery::limits::BATCH_RECORDS_MAX;
 use delivery::{Actor, Event, Recorded, Timestamp};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::basis::Basis;
+use super::database::{Database, Transaction, WritingConnection};
 use super::head::{self, HeadRow};
-use super::{schema, wire};
+use super::wire::{self, Row};
 use crate::error::Error;
 use crate::merkle::leaf_hash;
 
@@ -45,6 +43,23 @@ pub(super) struct Request {
     pub(super) reply: Reply,
 }
 
+impl Request {
+    fn answer(self, placed: Result<Placed, Error>) {
+        let Self { actor, events, reply, .. } = self;
+        reply(placed.map(|Placed { after, at }| {
+            let numbered = (after + 1..).zip(events);
+            numbered.map(|(sequence, event)| Recorded { sequence, at, actor: actor.clone(), event }).collect()
+        }));
+    }
+}
+
+/// Where a request's events went.
+struct Placed {
+    /// The sequence of the record before them.
+    after: u64,
+    at: Timestamp,
+}
+
 /// Tells waiters about the size; it never goes down.
 pub(super) fn publish(sizes: &watch::Sender<u64>, size: u64) {
     sizes.send_if_modified(|known| {
@@ -62,20 +77,16 @@ pub(super) struct WriterThread {
 }
 
 impl WriterThread {
-    /// Opens the file for writing and starts the thread. A damaged ledger is opened all the same; its appends fail.
-    pub(super) fn start(path: &Utf8Path, sizes: watch::Sender<u64>) -> Result<Self, Error> {
-        let mut writer = Writer::new(path, sizes);
-        match writer.connect() {
-            Ok(()) | Err(Error::Damaged { .. }) => {}
-            Err(other) => return Err(other),
-        }
+    /// Starts the thread for a writer.
+    pub(super) fn start(writer: Writer) -> Result<Self, Error> {
         let (queue, requests) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&waiting);
+        let database = Arc::clone(&writer.database);
         let thread = std::thread::Builder::new()
             .name("ledger-writer".to_owned())
             .spawn(move || writer.run(&requests, &counter))
-            .map_err(|error| Error::from_io(path, &error))?;
+            .map_err(|error| Error::from_io(database.place(), &error))?;
         Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
     }
 
@@ -99,11 +110,11 @@ impl Drop for WriterThread {
     }
 }
 
-/// The thread's state.
+/// What writes: the connection, and what is known about the ledger.
 pub(super) struct Writer {
-    path: Utf8PathBuf,
+    database: Arc<dyn Database>,
     /// `None` after a failure.
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<Box<dyn WritingConnection>>,
     /// The head as of the last commit or check: what must still be there.
     known: Option<HeadRow>,
     /// Whether a commit has failed since the last check.
@@ -112,9 +123,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Not yet connected.
-    pub(super) fn new(path: &Utf8Path, sizes: watch::Sender<u64>) -> Self {
-        Self { path: path.to_owned(), connection: None, known: None, failed: false, sizes }
+    /// Opens the database for writing. A damaged ledger is opened all the same; its appends fail.
+    pub(super) fn open(database: Arc<dyn Database>, sizes: watch::Sender<u64>) -> Result<Self, Error> {
+        let mut writer = Self { database, connection: None, known: None, failed: false, sizes };
+        match writer.connect() {
+            Ok(()) | Err(Error::Damaged { .. }) => Ok(writer),
+            Err(other) => Err(other),
+        }
     }
 
     fn run(mut self, requests: &Receiver<Request>, waiting: &AtomicUsize) {
@@ -138,18 +153,12 @@ impl Writer {
 
     /// Commits the batch and answers everybody in it.
     pub(super) fn serve(&mut self, batch: Vec<Request>) {
-        let (requests, replies): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|request| ((request.basis, request.actor, request.at, request.events), request.reply))
-            .unzip();
-        match self.commit(requests) {
-            Ok(answers) => {
+        match self.commit(&batch) {
+            Ok(placed) => {
                 if let Some(head) = &self.known {
                     publish(&self.sizes, head.frontier.size());
                 }
-                for (reply, answer) in replies.into_iter().zip(answers) {
-                    reply(answer);
-                }
+                batch.into_iter().zip(placed).for_each(|(request, placed)| request.answer(placed));
             }
             Err(error) => {
                 // Waiting for a lock in vain has changed nothing; anything else may have.
@@ -157,62 +166,46 @@ impl Writer {
                     self.connection = None;
                     self.failed = true;
                 }
-                for reply in replies {
-                    reply(Err(error.clone()));
-                }
+                batch.into_iter().for_each(|request| request.answer(Err(error.clone())));
             }
         }
     }
 
-    fn commit(
-        &mut self,
-        requests: Vec<(Option<Basis>, Actor, i64, Vec<Event>)>,
-    ) -> Result<Vec<Answer>, Error> {
+    fn commit(&mut self, batch: &[Request]) -> Result<Vec<Result<Placed, Error>>, Error> {
         self.connect()?;
-        let Self { path, connection, known, .. } = self;
+        let Self { connection, known, .. } = self;
         let Some(connection) = connection else { return Err(Error::Stopped) };
-        let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-        let mut head = HeadRow::read(path, &transaction)?;
-        head.agrees(path, &transaction)?;
+        let mut transaction = connection.begin()?;
+        let mut head = HeadRow::read(&mut *transaction)?;
+        head.agrees(&mut *transaction)?;
         continues(known.as_ref(), &head)?;
         let before = head.frontier.size();
-        let mut answers = Vec::with_capacity(requests.len());
-        for (basis, actor, at, events) in requests {
+        let mut placed = Vec::with_capacity(batch.len());
+        for request in batch {
             let size = head.frontier.size();
-            let holds = basis.map_or(Ok(true), |basis| basis.holds(path, &transaction, size))?;
-            answers.push(if holds {
-                Ok(stage(path, &transaction, &mut head, &actor, at, events)?)
+            let basis = request.basis.as_ref();
+            let holds = basis.map_or(Ok(true), |basis| basis.holds(&mut *transaction, size))?;
+            placed.push(if holds {
+                Ok(stage(&mut *transaction, &mut head, request)?)
             } else {
                 Err(Error::Conflict { size })
             });
         }
-        if head.frontier.size() == before {
-            drop(transaction);
-        } else {
-            head.write(&transaction).map_err(fault)?;
-            transaction.commit().map_err(fault)?;
+        if head.frontier.size() != before {
+            transaction.replace_head(&head.stored())?;
+            transaction.commit()?;
         }
         *known = Some(head);
-        Ok(answers)
+        Ok(placed)
     }
 
-    /// Opens the file unless it is open, and checks its tail.
-    pub(super) fn connect(&mut self) -> Result<(), Error> {
+    /// Opens the database unless it is open, and checks its tail.
+    fn connect(&mut self) -> Result<(), Error> {
         if self.connection.is_some() {
             return Ok(());
         }
-        let mut connection = schema::open_writer(&self.path)?;
-        if self.failed {
-            let busy: i64 = connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-                .map_err(|error| Error::from_sqlite(&self.path, &error))?;
-            if busy != 0 {
-                return Err(Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64 });
-            }
-        }
-        let head = head::tail(&self.path, &mut connection)?;
+        let mut connection = self.database.open_writer(self.failed)?;
+        let head = head::tail(&mut *connection.view()?)?;
         continues(self.known.as_ref(), &head)?;
         publish(&self.sizes, head.frontier.size());
         self.known = Some(head);
@@ -238,30 +231,26 @@ fn continues(known: Option<&HeadRow>, head: &HeadRow) -> Result<(), Error> {
 }
 
 /// Inserts one caller's events after the head and moves it on.
-fn stage(
-    path: &Utf8Path,
-    transaction: &Transaction<'_>,
-    head: &mut HeadRow,
-    actor: &Actor,
-    at: i64,
-    events: Vec<Event>,
-) -> Result<Vec<Recorded>, Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    let mut statement = transaction
-        .prepare("INSERT INTO record (sequence, at, format, body, leaf) VALUES (?1, ?2, ?3, ?4, ?5)")
-        .map_err(fault)?;
-    let at = head.last_at.map_or(at, |last| last.max(at));
+fn stage(transaction: &mut dyn Transaction, head: &mut HeadRow, request: &Request) -> Result<Placed, Error> {
+    let after = head.frontier.size();
+    let at = head.last_at.map_or(request.at, |last| last.max(request.at));
     let stamp =
         Timestamp::from_microsecond(at).map_err(|error| Error::Damaged { detail: error.to_string() })?;
-    let mut recorded = Vec::with_capacity(events.len());
-    for event in events {
-        let sequence = head.frontier.size() + 1;
-        let body = wire::encode(sequence, at, actor, &event)?;
-        let leaf = leaf_hash(&body);
-        statement.execute(rusqlite::params![sequence as i64, at, wire::FORMAT, body, leaf]).map_err(fault)?;
-        head.frontier.push(leaf);
-        head.last_at = Some(at);
-        recorded.push(Recorded { sequence, at: stamp, actor: actor.clone(), event });
+    let mut bodies = Vec::with_capacity(request.events.len());
+    for (sequence, event) in (after + 1..).zip(&request.events) {
+        let body = wire::encode(sequence, at, &request.actor, event)?;
+        bodies.push((sequence as i64, leaf_hash(&body), body));
     }
-    Ok(recorded)
+    let format = wire::FORMAT;
+    let rows: Vec<_> = bodies
+        .iter()
+        .map(|(sequence, leaf, body)| Row { sequence: *sequence, at, format, body, leaf })
+        .collect();
+    if rows.is_empty() {
+        return Ok(Placed { after, at: stamp });
+    }
+    transaction.insert(&rows)?;
+    bodies.iter().for_each(|(_, leaf, _)| head.frontier.push(*leaf));
+    head.last_at = Some(at);
+    Ok(Placed { after, at: stamp })
 }

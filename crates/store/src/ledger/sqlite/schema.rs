@@ -14,10 +14,11 @@ use camino::Utf8Path;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::Access;
 
+use super::meaning;
 use crate::error::Error;
 
 /// How long we wait for another process's lock.
-pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first SQLite without the WAL-reset bug, which could lose commits.
 const SQLITE_MIN: i32 = 3_051_003;
 /// Tells this process's attempts to make a file apart.
@@ -46,7 +47,7 @@ const MIGRATIONS: &[&str] = &["
 "];
 
 /// The schema version that this build writes.
-pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 fn check_library() -> Result<(), Error> {
     if rusqlite::version_number() < SQLITE_MIN {
@@ -55,16 +56,22 @@ fn check_library() -> Result<(), Error> {
     Ok(())
 }
 
-/// A connection for the writer: makes directories (0700) and the file (0600) when they are missing, and migrates.
-pub(super) fn open_writer(path: &Utf8Path) -> Result<Connection, Error> {
+/// A connection for the writer: makes directories (0700) and the file (0600) when they are missing, and migrates. A file of
+/// a VFS is made by the VFS.
+pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connection, Error> {
     check_library()?;
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
-    create(path)?;
-    let mut connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(fault)?;
+    let fault = |error: rusqlite::Error| meaning(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = match vfs {
+        None => {
+            create(path)?;
+            Connection::open_with_flags(path, flags).map_err(fault)?
+        }
+        Some(vfs) => {
+            let flags = flags | OpenFlags::SQLITE_OPEN_CREATE;
+            Connection::open_with_flags_and_vfs(path, flags, vfs).map_err(fault)?
+        }
+    };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(fault)?;
     refuse_foreign(path, &connection)?;
     let journal: String =
@@ -87,23 +94,23 @@ pub(super) fn open_writer(path: &Utf8Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// A connection for reading.
-pub(super) struct Reader {
-    pub(super) connection: Connection,
-    /// Whether it sees later commits. An immutable view does not, so it must not outlive one read.
-    pub(super) lasting: bool,
-}
-
-/// Opens a connection for reading. Falls back to an immutable view where neither the file's directory nor its shared memory can
-/// be written and no log is waiting, which is how a ledger on read-only media looks.
-pub(super) fn open_reader(path: &Utf8Path) -> Result<Reader, Error> {
+/// Opens a connection for reading, and says whether it sees later commits.
+///
+/// Falls back to an immutable view, which does not, where neither the file's directory nor its shared memory can be
+/// written and no log is waiting: that is how a ledger on read-only media looks.
+pub(super) fn open_reader(path: &Utf8Path, vfs: Option<&str>) -> Result<(Connection, bool), Error> {
     check_library()?;
+    let fault = |error: rusqlite::Error| meaning(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if let Some(vfs) = vfs {
+        let opened = Connection::open_with_flags_and_vfs(path, flags, vfs).map_err(fault)?;
+        return prepare_reader(path, opened).map(|connection| (connection, true));
+    }
     if let Err(error) = std::fs::metadata(path) {
         return Err(Error::from_io(path, &error));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags)
-        .map_err(|error| Error::from_sqlite(path, &error))
+        .map_err(fault)
         .and_then(|connection| prepare_reader(path, connection));
     let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default()));
     let nothing_waits = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
@@ -111,16 +118,16 @@ pub(super) fn open_reader(path: &Utf8Path) -> Result<Reader, Error> {
         Err(Error::Unavailable { .. } | Error::ReadOnly { .. }) if nothing_waits => {
             let escaped = path.as_str().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
             let uri = format!("file:{escaped}?immutable=1");
-            let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
-                .map_err(|error| Error::from_sqlite(path, &error))?;
-            prepare_reader(path, connection).map(|connection| Reader { connection, lasting: false })
+            let connection =
+                Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).map_err(fault)?;
+            prepare_reader(path, connection).map(|connection| (connection, false))
         }
-        other => other.map(|connection| Reader { connection, lasting: true }),
+        other => other.map(|connection| (connection, true)),
     }
 }
 
 fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection, Error> {
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| Error::from_sqlite(path, &error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| meaning(path, &error))?;
     let version = refuse_foreign(path, &connection)?;
     if version == 0 {
         return Err(Error::Missing { path: path.to_owned() });
@@ -130,7 +137,7 @@ fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection,
 
 /// The schema version, if the file is ours (or empty) and not newer than we are.
 fn refuse_foreign(path: &Utf8Path, connection: &Connection) -> Result<i64, Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+    let fault = |error: rusqlite::Error| meaning(path, &error);
     let file = retry_busy(|| {
         // One snapshot: another process may be making the file at this moment.
         let snapshot = connection.unchecked_transaction()?;
@@ -170,7 +177,7 @@ impl Identity {
 }
 
 fn migrate(path: &Utf8Path, connection: &mut Connection) -> Result<(), Error> {
-    let fault = |error: rusqlite::Error| Error::from_sqlite(path, &error);
+    let fault = |error: rusqlite::Error| meaning(path, &error);
     if pragma(connection, "user_version").map_err(fault)? == SCHEMA {
         return Ok(());
     }

@@ -1,0 +1,282 @@
+//! The ledger's rows in one SQLite file.
+//!
+//! How the file is made, opened and migrated is in `schema`. SQLite's lock orders the writers of all processes, and WAL
+//! lets readers look at whole commits meanwhile.
+//!
+//! Invariant: a commit has returned from its fsync (`synchronous=FULL`). After a failed one the log is carried over into
+//! the database and synced before anything else, because a failed fsync may have dropped log pages that look written.
+
+pub(super) mod schema;
+
+use std::ops::{ControlFlow, Range};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+
+use super::database::{
+    Database, Found, Passage, ReadingConnection, StoredHead, Transaction, View, Visitor, WritingConnection,
+};
+use super::wire::Row;
+use crate::error::Error;
+use crate::merkle::Hash;
+
+const COLUMNS: &str = "sequence, at, format, body, leaf";
+
+/// A file, and who keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Sqlite {
+    path: Utf8PathBuf,
+    /// The SQLite VFS that the file belongs to. With one, no other call touches the path.
+    vfs: Option<String>,
+}
+
+impl Sqlite {
+    /// A file of the operating system.
+    pub(super) fn file(path: &Utf8Path) -> Self {
+        Self { path: path.to_owned(), vfs: None }
+    }
+
+    /// A file of the VFS that is registered under that name.
+    pub(super) fn file_of(vfs: &str, path: &Utf8Path) -> Self {
+        Self { path: path.to_owned(), vfs: Some(vfs.to_owned()) }
+    }
+
+    /// [`Database::open_writer`], as what it is.
+    pub(super) fn writer(&self, after_failure: bool) -> Result<Writing, Error> {
+        let connection = schema::open_writer(&self.path, self.vfs.as_deref())?;
+        let writing = Writing { path: self.path.clone(), connection };
+        if after_failure {
+            writing.settle()?;
+        }
+        Ok(writing)
+    }
+
+    /// [`Database::open_reader`], as what it is.
+    pub(super) fn reader(&self) -> Result<Reading, Error> {
+        let (connection, lasting) = schema::open_reader(&self.path, self.vfs.as_deref())?;
+        Ok(Reading { path: self.path.clone(), connection, lasting })
+    }
+}
+
+impl Database for Sqlite {
+    fn place(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    fn open_writer(&self, after_failure: bool) -> Result<Box<dyn WritingConnection>, Error> {
+        Ok(Box::new(self.writer(after_failure)?))
+    }
+
+    fn open_reader(&self) -> Result<Box<dyn ReadingConnection>, Error> {
+        Ok(Box::new(self.reader()?))
+    }
+}
+
+/// What SQLite's error means. What is neither the disk nor a lock is damage: our statements are fixed and known to be good.
+pub(super) fn meaning(path: &Utf8Path, error: &rusqlite::Error) -> Error {
+    let path = path.to_owned();
+    let detail = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::Full { path },
+        Some(ErrorCode::ReadOnly) => Error::ReadOnly { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64 }
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Error::Unavailable { path, detail },
+        Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::FileLockingProtocolFailed) => {
+            Error::Disk { path, detail }
+        }
+        _ => Error::Damaged { detail },
+    }
+}
+
+/// A connection for reading.
+pub(super) struct Reading {
+    path: Utf8PathBuf,
+    pub(super) connection: Connection,
+    /// An immutable view of read-only media sees no later commits.
+    lasting: bool,
+}
+
+impl ReadingConnection for Reading {
+    fn view(&mut self) -> Result<Box<dyn View + '_>, Error> {
+        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Deferred)?))
+    }
+
+    fn lasting(&self) -> bool {
+        self.lasting
+    }
+}
+
+/// A connection for writing.
+pub(super) struct Writing {
+    path: Utf8PathBuf,
+    pub(super) connection: Connection,
+}
+
+impl Writing {
+    /// Carries the log over into the database and syncs it.
+    fn settle(&self) -> Result<(), Error> {
+        let busy: i64 = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(|error| meaning(&self.path, &error))?;
+        if busy == 0 {
+            Ok(())
+        } else {
+            Err(Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64 })
+        }
+    }
+}
+
+impl ReadingConnection for Writing {
+    fn view(&mut self) -> Result<Box<dyn View + '_>, Error> {
+        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Deferred)?))
+    }
+}
+
+impl WritingConnection for Writing {
+    fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Error> {
+        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Immediate)?))
+    }
+}
+
+/// A transaction of either kind.
+struct Moment<'a> {
+    path: &'a Utf8Path,
+    transaction: rusqlite::Transaction<'a>,
+}
+
+impl<'a> Moment<'a> {
+    fn begin(
+        path: &'a Utf8Path,
+        connection: &'a mut Connection,
+        behavior: TransactionBehavior,
+    ) -> Result<Self, Error> {
+        let transaction =
+            connection.transaction_with_behavior(behavior).map_err(|error| meaning(path, &error))?;
+        Ok(Self { path, transaction })
+    }
+
+    fn meaning(&self, error: &rusqlite::Error) -> Error {
+        meaning(self.path, error)
+    }
+
+    fn number(&self, sql: &str) -> Result<Option<i64>, Error> {
+        self.transaction.query_row(sql, [], |row| row.get(0)).map_err(|error| self.meaning(&error))
+    }
+}
+
+impl View for Moment<'_> {
+    fn head(&mut self) -> Result<Option<StoredHead>, Error> {
+        let unreadable =
+            |error: rusqlite::Error| Error::Damaged { detail: format!("its head can't be read: {error}") };
+        let columns = |row: &rusqlite::Row<'_>| {
+            let (size, root) = (row.get(0)?, row.get(1)?);
+            Ok(StoredHead { size, root, frontier: row.get(2)?, last_at: row.get(3)? })
+        };
+        self.transaction
+            .query_row("SELECT size, root, frontier, last_at FROM head WHERE id = 1", [], |row| {
+                Ok(columns(row).map_err(unreadable))
+            })
+            .optional()
+            .map_err(|error| self.meaning(&error))?
+            .transpose()
+    }
+
+    fn last_sequence(&mut self) -> Result<u64, Error> {
+        let last = self.number("SELECT max(sequence) FROM record")?;
+        Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
+    }
+
+    fn rows(&mut self, after: i64, visit: &mut Visitor<'_>) -> Result<Passage, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM record WHERE sequence > ?1 ORDER BY sequence");
+        let mut statement = self.transaction.prepare(&sql).map_err(|error| self.meaning(&error))?;
+        let mut rows = statement.query([after]).map_err(|error| self.meaning(&error))?;
+        loop {
+            match rows.next() {
+                Ok(Some(row)) if visit(found(row)).is_continue() => {}
+                Ok(_) => return Ok(Passage::Through),
+                Err(error) if error.sqlite_error_code().is_some_and(is_damage) => {
+                    return Ok(Passage::Broken(error.to_string()));
+                }
+                Err(error) => return Err(self.meaning(&error)),
+            }
+        }
+    }
+
+    fn row(&mut self, sequence: i64, visit: &mut Visitor<'_>) -> Result<(), Error> {
+        let sql = format!("SELECT {COLUMNS} FROM record WHERE sequence = ?1");
+        let mut statement = self.transaction.prepare(&sql).map_err(|error| self.meaning(&error))?;
+        let mut rows = statement.query([sequence]).map_err(|error| self.meaning(&error))?;
+        if let Some(row) = rows.next().map_err(|error| self.meaning(&error))? {
+            let _: ControlFlow<()> = visit(found(row));
+        }
+        Ok(())
+    }
+
+    fn leaves(&mut self, range: Range<u64>, visit: &mut dyn FnMut(Hash)) -> Result<(), Error> {
+        let mut statement = self
+            .transaction
+            .prepare("SELECT leaf FROM record WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence")
+            .map_err(|error| self.meaning(&error))?;
+        let mut rows =
+            statement.query([range.start as i64, range.end as i64]).map_err(|error| self.meaning(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.meaning(&error))? {
+            visit(row.get(0).map_err(|error| self.meaning(&error))?);
+        }
+        Ok(())
+    }
+
+    fn misplaced(&mut self) -> Result<u64, Error> {
+        let count = self.number("SELECT count(*) FROM record WHERE sequence < 1")?;
+        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+    }
+}
+
+impl Transaction for Moment<'_> {
+    fn insert(&mut self, rows: &[Row<'_>]) -> Result<(), Error> {
+        let sql = format!("INSERT INTO record ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)");
+        let mut statement = self.transaction.prepare(&sql).map_err(|error| self.meaning(&error))?;
+        for row in rows {
+            let values = rusqlite::params![row.sequence, row.at, row.format, row.body, row.leaf];
+            statement.execute(values).map_err(|error| self.meaning(&error))?;
+        }
+        Ok(())
+    }
+
+    fn replace_head(&mut self, head: &StoredHead) -> Result<(), Error> {
+        let sql = "UPDATE head SET size = ?1, root = ?2, frontier = ?3, last_at = ?4 WHERE id = 1";
+        let values = rusqlite::params![head.size, head.root, head.frontier, head.last_at];
+        match self.transaction.execute(sql, values).map_err(|error| self.meaning(&error))? {
+            1 => Ok(()),
+            changed => Err(self.meaning(&rusqlite::Error::StatementChangedRows(changed))),
+        }
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), Error> {
+        let Self { path, transaction } = *self;
+        transaction.commit().map_err(|error| meaning(path, &error))
+    }
+}
+
+fn is_damage(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+}
+
+fn found<'a>(row: &'a rusqlite::Row<'_>) -> Found<'a> {
+    let integer = |index| row.get_ref(index).ok().and_then(|value| value.as_i64().ok());
+    let bytes = |index| match row.get_ref(index) {
+        Ok(ValueRef::Blob(bytes)) => Some(bytes),
+        _ => None,
+    };
+    // The key is a rowid, so it is an integer whatever the file holds, and ascends.
+    let sequence = integer(0).unwrap_or(i64::MAX);
+    match (integer(1), integer(2), bytes(3), bytes(4)) {
+        (Some(at), Some(format), Some(body), Some(leaf)) => {
+            Found::Row(Row { sequence, at, format, body, leaf })
+        }
+        _ => Found::Unreadable { sequence, detail: "a column has the wrong type".to_owned() },
+    }
+}
