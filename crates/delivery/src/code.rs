@@ -123,8 +123,9 @@ codes! {
     RequestRefused = "0905", Usage, "the request may not do that";
     AddressNotLocal = "0906", Usage, "the server listens on this machine only";
     RequestInvalid = "0907", Usage, "the request can't be understood";
-    ServerBusy = "0908", Infrastructure, "the server has too many live streams";
+    ServerBusy = "0908", Infrastructure, "the server has too much to do";
     OutputLost = "0909", Infrastructure, "the answer could not be written";
+    ReportRefused = "0910", Usage, "the reported event can't be taken";
 }
 
 impl Code {

@@ -12,6 +12,7 @@ use crate::evidence::Evidence;
 use crate::finding::{Finding, GateVerdict};
 use crate::id::{CommitId, Digest, EnvironmentName, ReleaseId, RolloutId, RunId, ServiceName, TaskName};
 use crate::release::Release;
+use crate::report::{Fact, Origin};
 use crate::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use crate::traffic::{Sample, Weight};
 
@@ -67,10 +68,6 @@ pub enum TaskOutcome {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "data")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "looks are the largest events and most of what there is; a box for each would only cost"
-)]
 pub enum Event {
     /// A run of the task graph began.
     #[serde(rename = "pipelinerun.started")]
@@ -286,6 +283,16 @@ pub enum Event {
         /// The incident's id.
         incident: String,
     },
+    /// Somebody outside reported what happened: monitoring, an incident tool, another deployer. It moves no rollout.
+    #[serde(rename = "report.received")]
+    Reported {
+        /// The reporter and its number for the report. Recorded once, however often it was sent.
+        origin: Origin,
+        /// When it happened, as the reporter says.
+        occurred_at: Timestamp,
+        /// What happened: `incident-detected`, `incident-resolved` or `service-changed`.
+        fact: Fact,
+    },
 }
 
 /// Which release a service runs where, after a change.
@@ -332,6 +339,7 @@ impl Event {
             Self::ServiceRolledBack(_) => "service.rolledback",
             Self::IncidentDetected { .. } => "incident.detected",
             Self::IncidentResolved { .. } => "incident.resolved",
+            Self::Reported { .. } => "report.received",
         }
     }
 }
@@ -363,7 +371,8 @@ impl Event {
             | Self::KeyCreated { .. }
             | Self::ArtifactSigned { .. }
             | Self::ReleaseCreated { .. }
-            | Self::ApprovalGranted { .. } => None,
+            | Self::ApprovalGranted { .. }
+            | Self::Reported { .. } => None,
         }
     }
 }

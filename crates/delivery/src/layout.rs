@@ -56,6 +56,16 @@ impl Layout {
         self.root.join("keys").join("api-token")
     }
 
+    /// The token that reports from outside are sent with. It lets its bearer do nothing else.
+    pub fn report_token(&self) -> Utf8PathBuf {
+        self.root.join("keys").join("report-token")
+    }
+
+    /// Which reports are on record: found again from the ledger when it is gone.
+    pub fn recall(&self) -> Utf8PathBuf {
+        self.cache().join("reports.db")
+    }
+
     /// Leases of controllers.
     pub fn leases(&self) -> Utf8PathBuf {
         self.root.join("leases")

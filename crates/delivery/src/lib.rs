@@ -23,6 +23,7 @@ pub mod limits;
 pub mod network;
 pub mod problem;
 pub mod release;
+pub mod report;
 pub mod rollout;
 pub mod strategy;
 pub mod text;

@@ -36,3 +36,11 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
 pub const CONNECTIONS_MAX: usize = 512;
 /// Concurrent live-update streams of one server. Below [`CONNECTIONS_MAX`], so that streams leave room for requests.
 pub const STREAMS_MAX: usize = 256;
+/// Events in one report from outside, and in one commit of them.
+pub const REPORT_EVENTS_MAX: usize = 256;
+/// One name in a report: a source, an id, a service, an environment, an artifact.
+pub const REPORT_NAME_BYTES_MAX: usize = 1_024;
+/// A report's description; the rest is cut, and the cut is marked.
+pub const REPORT_SUMMARY_BYTES_MAX: usize = 2_000;
+/// Reported events that wait to be recorded; more are refused until there is room.
+pub const REPORTS_WAITING_MAX: usize = 4_096;

@@ -453,6 +453,8 @@ async fn main() -> Result<(), Failure> {
         listen: ([127, 0, 0, 1], port).into(),
         ledger: ledger.clone(),
         token: "ttb_preview".into(),
+        report_token: "ttr_preview".into(),
+        recall: path.join("reports.db"),
         identity: "ana@example.com".into(),
         operations: Arc::new(Stage { ledger, clock: clock.clone(), rules }),
         clock: clock.clone(),

@@ -5,17 +5,20 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use delivery::code::Code;
+use delivery::report::Origin;
 use delivery::{EnvironmentName, ReleaseId, RolloutId};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use store::Entry;
 
 use crate::app::{App, blocking};
-use crate::guard::Permit;
+use crate::cdevents;
+use crate::guard::{Permit, Reporter};
 use crate::operations::Approval;
 use crate::pages;
 use crate::refusal::Refusal;
@@ -212,6 +215,37 @@ pub(crate) async fn approve(
     Ok(accepted(None))
 }
 
+/// What was recorded of a report.
+#[derive(Serialize)]
+struct ReceiptAnswer {
+    version: u32,
+    recorded: Vec<Receipt>,
+}
+
+#[derive(Serialize)]
+struct Receipt {
+    source: String,
+    id: String,
+    sequence: u64,
+}
+
+/// `POST /api/v1/events`: 200 when all events of the request are recorded, with their sequences; the same answer again for
+/// those that were recorded before.
+pub(crate) async fn report(
+    State(app): State<Arc<App>>,
+    _: Reporter,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let reports = cdevents::read(&headers, &body).map_err(|unusable| Refusal::unusable(&unusable))?;
+    let origins: Vec<Origin> = reports.iter().map(|report| report.origin.clone()).collect();
+    let sequences = app.intake.take(reports).await?;
+    let receipt =
+        |(origin, sequence): (Origin, u64)| Receipt { source: origin.source, id: origin.id, sequence };
+    let recorded = origins.into_iter().zip(sequences).map(receipt).collect();
+    Ok(Json(ReceiptAnswer { version: VERSION, recorded }).into_response())
+}
+
 fn unreadable(rejection: &JsonRejection) -> Refusal {
     Refusal::invalid(rejection.status(), rejection.body_text())
 }
@@ -221,7 +255,7 @@ fn unreadable_query() -> Refusal {
 }
 
 /// Whether the character would change how the record reads: control characters, and those that turn text round.
-fn is_deceptive(character: char) -> bool {
+pub(crate) fn is_deceptive(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use delivery::clock::millis_between;
 use delivery::limits::STREAMS_MAX;
 use delivery::{Actor, Clock, EnvironmentName, ServiceName, Timestamp};
@@ -17,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::Config;
 use crate::chronicle::{self, Chronicle};
 use crate::guard::Guard;
+use crate::intake::Intake;
 use crate::operations::{Operations, Rules};
 use crate::refusal::Refusal;
 
@@ -53,6 +55,8 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guard: Guard,
     pub(crate) ledger: Ledger,
+    pub(crate) recall: Utf8PathBuf,
+    pub(crate) intake: Intake,
     pub(crate) streams: Arc<Semaphore>,
     /// The sequence up to which everything is folded in.
     pub(crate) folded: watch::Sender<u64>,
@@ -67,9 +71,10 @@ impl App {
     pub(crate) fn open(
         config: Config,
         address: SocketAddr,
+        intake: Intake,
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, store::Error> {
-        let guard = Guard::new(&config.token, address);
+        let guard = Guard::new(&config.token, &config.report_token, address);
         let mut chronicle = Chronicle::default();
         while let Some(entries) = chronicle::read(&config.ledger, chronicle.state().size)? {
             chronicle.take(entries);
@@ -81,6 +86,8 @@ impl App {
             clock: config.clock,
             guard,
             ledger: config.ledger,
+            recall: config.recall,
+            intake,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             folded: watch::Sender::new(chronicle.state().size),
             stopped,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use delivery::report::Fact;
 use delivery::{Event, Recorded, RolloutId, Timestamp};
 use rollout::state::State;
 use serde::Serialize;
@@ -155,7 +156,8 @@ fn is_notable(event: &Event) -> bool {
         | Event::RolloutResumed { .. }
         | Event::RollbackRequested { .. }
         | Event::RolloutFinished { .. }
-        | Event::IncidentDetected { rollout: None, .. } => true,
+        | Event::IncidentDetected { rollout: None, .. }
+        | Event::Reported { fact: Fact::IncidentDetected { .. } | Fact::ServiceChanged { .. }, .. } => true,
         Event::GateJudged { verdict, .. } => !verdict.passed,
         _ => false,
     }

@@ -41,6 +41,8 @@ pub(crate) enum Policy {
     Read,
     /// It changes something.
     Change,
+    /// It tells what happened elsewhere.
+    Report,
 }
 
 /// That the request may change something, and in whose name.
@@ -62,6 +64,17 @@ impl<S: Sync> FromRequestParts<S> for Permit {
     }
 }
 
+/// That the request may report, and nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter(());
+
+impl<S: Sync> FromRequestParts<S> for Reporter {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(report_token_wrong)
+    }
+}
+
 /// Checks requests. The same token gives the same guard, so sessions outlast a restart.
 pub(crate) struct Guard {
     /// Where anybody may read.
@@ -70,6 +83,7 @@ pub(crate) struct Guard {
     home: String,
     url: String,
     token: [u8; 32],
+    report_token: [u8; 32],
     cookie: String,
     session: String,
     form: String,
@@ -83,7 +97,7 @@ struct FormToken {
 impl Guard {
     /// For a server at the address. All names and secrets are derived from the token (256 random bits): nobody without it
     /// can guess them.
-    pub(crate) fn new(token: &str, address: SocketAddr) -> Self {
+    pub(crate) fn new(token: &str, report_token: &str, address: SocketAddr) -> Self {
         let port = address.port();
         let derive = |purpose: &str| hex::encode(Sha256::digest(format!("trimtab {purpose}\n{token}")));
         let names = ["127.0.0.1", "localhost", "[::1]"].map(str::to_owned);
@@ -99,6 +113,7 @@ impl Guard {
             url: format!("http://{home}/?token={token}"),
             home,
             token: Sha256::digest(token).into(),
+            report_token: Sha256::digest(report_token).into(),
             cookie: format!("trimtab-{port}"),
             session: derive("session"),
             form: derive("form"),
@@ -191,12 +206,7 @@ impl Guard {
     async fn change(&self, request: Request) -> Result<Request, Refusal> {
         let headers = request.headers();
         if let Some(credential) = headers.get(AUTHORIZATION) {
-            let token = credential.to_str().ok().and_then(|text| {
-                // The scheme's case does not matter (RFC 9110, 11.1).
-                let (scheme, token) = text.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then_some(token)
-            });
-            if !token.is_some_and(|token| self.is_token(token.trim())) {
+            if !bearer(credential).is_some_and(|token| self.is_token(token)) {
                 return Err(token_wrong());
             }
             self.origin(headers, false)?;
@@ -216,6 +226,23 @@ impl Guard {
         Err(Refusal::refused(StatusCode::FORBIDDEN, "the form is not one that this server made")
             .hint("reload the page and try again"))
     }
+
+    /// Lets a report through, or not. Programs report: a session is no excuse, nor is the token that changes things.
+    async fn report(&self, request: Request) -> Result<Request, Refusal> {
+        let token = request.headers().get(AUTHORIZATION).and_then(bearer);
+        if !token.is_some_and(|token| same(&Sha256::digest(token).into(), &self.report_token)) {
+            return Err(report_token_wrong());
+        }
+        self.origin(request.headers(), false)?;
+        Ok(bounded(request).await?.0)
+    }
+}
+
+/// The token of an `Authorization` header.
+fn bearer(credential: &http::HeaderValue) -> Option<&str> {
+    // The scheme's case does not matter (RFC 9110, 11.1).
+    let (scheme, token) = credential.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// The body, which may not be larger than the limit.
@@ -249,6 +276,11 @@ pub(crate) fn token_wrong() -> Refusal {
         .hint("it is in .trimtab/keys/api-token; trimtab server prints an address that carries it")
 }
 
+fn report_token_wrong() -> Refusal {
+    Refusal::refused(StatusCode::UNAUTHORIZED, "events are taken with the report token only")
+        .hint("send: Authorization: Bearer TOKEN, with the token in .trimtab/keys/report-token")
+}
+
 /// The choke point: each route passes through it with its policy.
 pub(crate) async fn admit(app: Arc<App>, policy: Policy, request: Request, next: Next) -> Response {
     match policy {
@@ -256,6 +288,13 @@ pub(crate) async fn admit(app: Arc<App>, policy: Policy, request: Request, next:
         Policy::Change => match app.guard.change(request).await {
             Ok(mut request) => {
                 request.extensions_mut().insert(Permit(app.identity.clone()));
+                next.run(request).await
+            }
+            Err(refusal) => refusal.into_response(),
+        },
+        Policy::Report => match app.guard.report(request).await {
+            Ok(mut request) => {
+                request.extensions_mut().insert(Reporter(()));
                 next.run(request).await
             }
             Err(refusal) => refusal.into_response(),

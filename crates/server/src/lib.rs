@@ -2,17 +2,20 @@
 //!
 //! [`start`] listens on this machine only, folds the ledger once and follows it from there; every page, every answer of
 //! the API and every live stream is made from that fold. What a page asks to be done goes through [`Operations`], which the
-//! binary implements with the code of its commands. Left out on purpose: webhooks, accounts and roles, and controllers.
+//! binary implements with the code of its commands. Reports from outside are the one thing that is recorded without
+//! them (`intake`). Left out on purpose: accounts and roles, and controllers.
 //!
 //! Invariant: nothing changes unless `guard` let the request through, which every route names a policy for (`routes`).
 
 mod api;
 mod app;
 mod assets;
+mod cdevents;
 mod chart;
 mod chronicle;
 mod guard;
 mod icon;
+mod intake;
 mod listen;
 mod live;
 mod operations;
@@ -28,11 +31,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use delivery::code::Code;
 use delivery::{Clock, Problem};
 use tokio::sync::watch;
 
 use app::App;
+use intake::Intake;
 pub use operations::{Approval, Operations, Rules};
 
 /// How long answers under way may take once the server is told to stop.
@@ -48,6 +53,10 @@ pub struct Config {
     pub ledger: store::Ledger,
     /// What a request that changes something must carry.
     pub token: String,
+    /// What a report from outside must carry. Good for nothing else.
+    pub report_token: String,
+    /// Where it is kept which reports are on record. Made anew when it is gone.
+    pub recall: Utf8PathBuf,
     /// Who acts when a page asks for something: an e-mail address.
     pub identity: String,
     /// Does what pages ask for.
@@ -98,6 +107,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     serve: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
+    intake: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -120,6 +130,7 @@ impl Running {
             let _ = serve.await;
         }
         let _ = self.follow.await;
+        let _ = self.intake.await;
     }
 }
 
@@ -133,14 +144,16 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let listener = tokio::net::TcpListener::bind(asked).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
     let (stop, stopped) = watch::channel(false);
+    let (intake, waiting) = Intake::new();
     let opened = tokio::task::spawn_blocking({
         let stopped = stopped.clone();
-        move || App::open(config, address, stopped)
+        move || App::open(config, address, intake, stopped)
     });
     let app = Arc::new(opened.await.map_err(|error| problem(std::io::Error::other(error)))??);
     let url = app.guard.url();
     let follow = tokio::spawn(app::follow(app.clone()));
+    let intake = tokio::spawn(intake::run(app.clone(), waiting));
     let router = routes::router(app);
     let serve = tokio::spawn(listen::serve(listener, router, listen::LIMITS, stopped));
-    Ok(Running { address, url, stop, serve, follow })
+    Ok(Running { address, url, stop, serve, follow, intake })
 }

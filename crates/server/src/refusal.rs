@@ -9,6 +9,8 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 
+use crate::cdevents::Unusable;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
@@ -47,7 +49,18 @@ impl Refusal {
         Self { status: StatusCode::NOT_FOUND, problem: Problem::new(code, sentence) }
     }
 
-    /// All live streams are taken.
+    /// The events can't be taken.
+    pub(crate) fn unusable(unusable: &Unusable) -> Self {
+        let status = match unusable {
+            Unusable::Mode => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Unusable::Many { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Unusable::Event { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self { status, problem: Problem::new(Code::ReportRefused, unusable.to_string()) }
+            .hint("run: trimtab explain TRM-0910")
+    }
+
+    /// There is no room for it now.
     pub(crate) fn busy(sentence: impl Into<String>) -> Self {
         let problem = Problem::new(Code::ServerBusy, sentence);
         Self { status: StatusCode::SERVICE_UNAVAILABLE, problem }

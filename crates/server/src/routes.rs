@@ -39,6 +39,10 @@ fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<App>>) -> R
     Route { method: Method::POST, path, policy: Policy::Change, handler: on(MethodFilter::POST, handler) }
 }
 
+fn report<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<App>>) -> Route {
+    Route { method: Method::POST, path, policy: Policy::Report, handler: on(MethodFilter::POST, handler) }
+}
+
 /// All routes.
 pub(crate) fn table() -> Vec<Route> {
     vec![
@@ -58,6 +62,7 @@ pub(crate) fn table() -> Vec<Route> {
         post("/api/v1/rollouts/{id}/rollback", api::rollback),
         post("/api/v1/rollouts/{id}/resume", api::resume),
         post("/api/v1/releases/{id}/approvals", api::approve),
+        report("/api/v1/events", api::report),
         get("/api/v1/why", api::why),
         get("/api/v1/ledger", api::ledger),
         get("/assets/{name}", assets::asset),

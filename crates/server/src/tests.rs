@@ -3,6 +3,7 @@
 mod guard;
 mod live;
 mod pages;
+mod reports;
 mod rolling;
 mod story;
 
@@ -23,6 +24,7 @@ use tokio::net::TcpStream;
 use crate::{Approval, Config, Operations, Rules, Running};
 
 const TOKEN: &str = "ttb_0123456789abcdef0123456789abcdef";
+const REPORT_TOKEN: &str = "ttr_fedcba9876543210fedcba9876543210";
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_780_000_000 + second).unwrap()
@@ -145,11 +147,14 @@ impl World {
     }
 
     fn config(ledger: Ledger, notebook: Arc<Notebook>) -> Config {
+        let ledger_folder = ledger.path().parent().unwrap().to_owned();
         Config {
             project: "shop <& co>".into(),
             listen: ([127, 0, 0, 1], 0).into(),
             ledger,
             token: TOKEN.into(),
+            report_token: REPORT_TOKEN.into(),
+            recall: ledger_folder.join("reports.db"),
             identity: "ana@example.com".into(),
             operations: notebook,
             clock: Arc::new(ManualClock::at(at(1_000))),

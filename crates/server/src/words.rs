@@ -6,6 +6,7 @@
 use delivery::effect::{Effect, Outcome};
 use delivery::event::TaskOutcome;
 use delivery::evidence::{Evidence, Finding};
+use delivery::report::{Fact, ServiceStep};
 use delivery::rollout::RolloutOutcome;
 use delivery::strategy::StrategyKind;
 use delivery::traffic::Weight;
@@ -255,8 +256,28 @@ fn rollout_event(event: &Event, state: &State) -> (Tone, String) {
         ),
         Event::IncidentDetected { summary, .. } => (Tone::Bad, format!("incident: {summary}")),
         Event::IncidentResolved { .. } => (Tone::Good, "the incident is over".into()),
+        Event::Reported { fact, .. } => reported(fact),
         // What isn't about a rollout has its words above.
         other => (Tone::Plain, other.kind().to_owned()),
+    }
+}
+
+fn reported(fact: &Fact) -> (Tone, String) {
+    match fact {
+        Fact::IncidentDetected { service, environment, summary, .. } => {
+            (Tone::Bad, format!("an incident of {service} in {environment} was reported: {summary}"))
+        }
+        Fact::IncidentResolved { incident } => {
+            (Tone::Good, format!("the incident {} was reported to be over", incident.id))
+        }
+        Fact::ServiceChanged { step, service, environment, artifact } => {
+            let (tone, what) = match step {
+                ServiceStep::Deployed => (Tone::Good, "was deployed"),
+                ServiceStep::Upgraded => (Tone::Good, "was upgraded"),
+                ServiceStep::RolledBack => (Tone::Back, "was taken back"),
+            };
+            (tone, format!("{service} {what} in {environment} by somebody else, to {artifact}"))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod head;
 mod place;
 mod proof;
 mod scan;
-mod sqlite;
+pub(crate) mod sqlite;
 pub mod verify;
 mod wire;
 mod writer;

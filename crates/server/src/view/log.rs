@@ -1,6 +1,6 @@
 //! Events as lines: the decision log of a rollout, and the last events of the project.
 
-use delivery::{Event, Recorded, Timestamp};
+use delivery::{Actor, Event, Recorded, Timestamp};
 use rollout::state::State;
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ pub(crate) struct LineView {
     pub(crate) sequence: u64,
     pub(crate) at: When,
     pub(crate) actor: String,
+    #[serde(skip)]
+    person: bool,
     pub(crate) kind: &'static str,
     pub(crate) words: String,
     pub(crate) rollout: Option<String>,
@@ -30,6 +32,8 @@ impl LineView {
             sequence: recorded.sequence,
             at: When { at: recorded.at, now },
             actor: recorded.actor.to_string(),
+            // Machines name themselves as they like, an address with an @ included.
+            person: matches!(recorded.actor, Actor::Human(_)),
             kind: recorded.event.kind(),
             words,
             rollout: recorded.event.rollout().map(|rollout| rollout.to_string()),
@@ -47,7 +51,7 @@ impl LineView {
 
     /// Who, when that was a person.
     pub(crate) fn person(&self) -> Option<&str> {
-        self.actor.contains('@').then_some(self.actor.as_str())
+        self.person.then_some(self.actor.as_str())
     }
 }
 

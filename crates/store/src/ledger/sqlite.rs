@@ -74,7 +74,7 @@ impl Database for Sqlite {
 }
 
 /// What SQLite's error means. What is neither the disk nor a lock is damage: our statements are fixed and known to be good.
-pub(super) fn meaning(path: &Utf8Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn meaning(path: &Utf8Path, error: &rusqlite::Error) -> Error {
     let path = path.to_owned();
     let detail = error.to_string();
     match error.sqlite_error_code() {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use delivery::clock::Seed as _;
 use delivery::code::Code;
 use delivery::exit::Exit;
@@ -148,7 +148,9 @@ pub(crate) async fn start(project: &Project, listen: &str) -> Result<Running, Ve
         project: project.manifest.project.clone(),
         listen: address,
         ledger: follower.ledger().clone(),
-        token: token(project)?,
+        token: token(&project.layout.api_token(), "ttb")?,
+        report_token: token(&project.layout.report_token(), "ttr")?,
+        recall: project.layout.recall(),
         identity,
         operations: Arc::new(LocalOperations::new(project)),
         clock,
@@ -166,13 +168,12 @@ fn allow_files() {
     }
 }
 
-/// The token of this project, made on first use and readable only by its owner.
-fn token(project: &Project) -> Result<String, Vec<Problem>> {
-    let path = project.layout.api_token();
-    crate::secret::file(&path, || {
+/// A token of this project, made on first use and readable only by its owner.
+fn token(path: &Utf8Path, prefix: &str) -> Result<String, Vec<Problem>> {
+    crate::secret::file(path, || {
         let mut bytes = [0_u8; 32];
         SystemSeed.fill(&mut bytes);
-        format!("ttb_{}", hex::encode(bytes))
+        format!("{prefix}_{}", hex::encode(bytes))
     })
     .map_err(|error| vec![Problem::new(Code::KeyUnusable, format!("{path} can't be used")).because(&error)])
 }
