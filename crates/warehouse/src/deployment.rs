@@ -18,8 +18,8 @@ pub enum Confidence {
 pub struct Deployment {
     /// The release's version.
     pub version: String,
-    /// The commit it was built from.
-    pub commit: CommitId,
+    /// The commit it was built from; `None` when somebody else deployed it and did not say.
+    pub commit: Option<CommitId>,
     /// When it ended: the release served all traffic, or had been taken back.
     pub finished_at: Timestamp,
     /// Whether the release was taken back before it served all traffic.

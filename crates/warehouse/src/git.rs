@@ -115,7 +115,7 @@ fn deployments(graph: &Graph, merged: &[Option<Timestamp>], releases: &[Tagged])
         }
         deployments.push(Deployment {
             version: release.name.clone(),
-            commit: release.commit.clone(),
+            commit: Some(release.commit.clone()),
             finished_at: release.at,
             rolled_back: false,
             exposed_at: Some(release.at),

@@ -9,6 +9,7 @@
 mod deployment;
 mod git;
 mod ledger;
+mod package;
 
 pub mod dora;
 pub mod figure;

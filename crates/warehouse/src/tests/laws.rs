@@ -48,7 +48,7 @@ fn a_deployment() -> impl Strategy<Value = Deployment> {
     (a_time(), flags, prop::option::of(a_failure()), prop::collection::vec(a_change(), 0..4)).prop_map(
         |(finished_at, (rolled_back, exposed, unplanned, revert), failure, changes)| Deployment {
             version: "1.0.0".into(),
-            commit: CommitId::new("0".repeat(40)).unwrap(),
+            commit: Some(CommitId::new("0".repeat(40)).unwrap()),
             finished_at,
             rolled_back,
             exposed_at: (exposed || !rolled_back).then_some(finished_at),

@@ -9,6 +9,7 @@ use delivery::effect::{Command, Effect, Outcome, Readiness, RevisionSpec};
 use delivery::environment::{ApprovalRule, Environment};
 use delivery::event::ServiceChange;
 use delivery::release::Release;
+use delivery::report::{Fact, IncidentName, Origin, ServiceStep};
 use delivery::rollout::{RollbackCause, RolloutPlan};
 use delivery::strategy::{AnalysisPolicy, OnExpiry, OnInconclusive, Step, Sticky, Strategy, StrategyKind};
 use delivery::traffic::Weight;
@@ -275,7 +276,7 @@ fn incidents_belong_to_the_deployment_they_name() {
 fn an_incident_without_a_name_goes_to_a_fresh_deployment_or_to_none() {
     let mut writer = three_releases();
     writer.detected("fresh", None, 2 * DAY + HOUR);
-    let deployments = writer.facts.deployments(&service(), &production(), None);
+    let deployments = writer.facts.deployments(service().as_str(), production().as_str(), None);
     let failure = deployments[1].failure.as_ref().unwrap();
     assert_eq!((failure.kind, failure.confidence), (FailureKind::Incident, Confidence::Inferred));
     assert_eq!(writer.report().change_failure_rate.confidence, Confidence::Inferred);
@@ -352,7 +353,7 @@ fn a_change_ships_once() {
     writer.upgraded(5, 3, 5 * DAY + 50);
     let report = writer.report();
     assert_eq!((report.counts.completed, report.counts.changes), (4, 3));
-    let deployments = writer.facts.deployments(&service(), &production(), None);
+    let deployments = writer.facts.deployments(service().as_str(), production().as_str(), None);
     assert_eq!(deployments.iter().map(|d| d.changes.len()).collect::<Vec<_>>(), [1, 1, 0, 1, 0]);
 }
 
@@ -379,7 +380,8 @@ fn history_that_holds_nothing_deployed_is_not_what_a_deployment_brought() {
     // What release 1 was made of is gone; release 2 has a history of its own, on which release 3 stands.
     let graph =
         Graph::new(&[entry(3, &[21]), entry(21, &[2]), entry(2, &[20]), entry(20, &[19]), entry(19, &[])]);
-    let deployments = writer.facts.deployments(&service(), &production(), Some((&graph, &id(3))));
+    let deployments =
+        writer.facts.deployments(service().as_str(), production().as_str(), Some((&graph, &id(3))));
     assert_eq!(deployments.iter().map(|d| d.changes.len()).collect::<Vec<_>>(), [1, 1, 0, 2]);
 }
 
@@ -411,6 +413,83 @@ fn replayed_and_repeated_records_change_nothing() {
     writer.resolved("ro-00000003", 9 * DAY);
     writer.detected("ro-00000003", Some(3), 9 * DAY);
     assert_eq!(writer.report(), before);
+}
+
+fn reported(writer: &mut Writer, now: i64, occurred: i64, fact: Fact) {
+    let origin = Origin { source: "/monitoring".into(), id: writer.sequence.to_string() };
+    writer.write(at(now), Event::Reported { origin, occurred_at: at(occurred), fact });
+}
+
+fn incident(id: &str) -> IncidentName {
+    IncidentName { source: "/monitoring".into(), id: id.into() }
+}
+
+fn found(id: &str) -> Fact {
+    let (service, environment) = (service().to_string(), production().to_string());
+    Fact::IncidentDetected { incident: incident(id), service, environment, summary: "slow".into() }
+}
+
+fn over(id: &str) -> Fact {
+    Fact::IncidentResolved { incident: incident(id) }
+}
+
+fn changed(step: ServiceStep, service: &str, version: &str) -> Fact {
+    let artifact = format!("pkg:oci/{service}@{version}");
+    Fact::ServiceChanged { step, service: service.into(), environment: production().to_string(), artifact }
+}
+
+#[test]
+fn a_reported_incident_counts_from_when_it_happened() {
+    let mut writer = three_releases();
+    // Told half an hour late, and twice.
+    reported(&mut writer, 2 * DAY + 3 * HOUR, 2 * DAY + HOUR, found("i"));
+    reported(&mut writer, 2 * DAY + 3 * HOUR, 2 * DAY + 2 * HOUR, found("i"));
+    reported(&mut writer, 2 * DAY + 5 * HOUR, 2 * DAY + 4 * HOUR, over("i"));
+    reported(&mut writer, 2 * DAY + 6 * HOUR, 2 * DAY + 6 * HOUR, over("i"));
+    let report = writer.report();
+    assert_eq!((report.counts.failed, report.counts.failed_open), (2, 0));
+    exactly(&report.change_failure_rate, 2.0 / 3.0);
+    // Of the deployment, which users met from its end on; and the 8 s of the one that was taken back.
+    exactly(&report.recovery_time, f64::midpoint(8.0, (4 * HOUR - 100) as f64));
+}
+
+#[test]
+fn a_reporters_incident_is_not_the_rollouts_of_the_same_name() {
+    let mut writer = three_releases();
+    let before = writer.report();
+    reported(&mut writer, 4 * DAY, 4 * DAY, over("ro-00000003"));
+    reported(&mut writer, 20 * DAY, 20 * DAY, found("ro-00000003"));
+    let after = writer.report();
+    assert_eq!((before.counts, before.recovery_time), (after.counts, after.recovery_time));
+}
+
+#[test]
+fn a_report_from_the_future_happened_when_it_was_recorded() {
+    let mut writer = three_releases();
+    reported(&mut writer, 2 * DAY + HOUR, 900 * DAY, found("i"));
+    reported(&mut writer, 2 * DAY + 2 * HOUR, 901 * DAY, over("i"));
+    exactly(&writer.report().recovery_time, f64::midpoint(8.0, (2 * HOUR - 100) as f64));
+}
+
+#[test]
+fn what_others_deploy_has_figures_of_its_own() {
+    let mut writer = three_releases();
+    let now = 9 * DAY;
+    reported(&mut writer, now, 3 * DAY, changed(ServiceStep::Upgraded, "other", "2"));
+    // Reported out of order, and from before our first record.
+    reported(&mut writer, now, HOUR, changed(ServiceStep::Deployed, "other", "1"));
+    reported(&mut writer, now, 3 * DAY + HOUR, changed(ServiceStep::RolledBack, "other", "1"));
+    let reports = writer.facts.reports(month(), None);
+    assert_eq!(reports.len(), 2);
+    let other = reports.iter().find(|report| report.scope.service == "other").unwrap();
+    assert_eq!((other.counts.completed, other.counts.failed, other.counts.reverts), (2, 1, 1));
+    exactly(&other.change_failure_rate, 0.5);
+    exactly(&other.recovery_time, HOUR as f64);
+    assert_eq!(other.scope.observed_from, at(HOUR));
+    let deployments = writer.facts.deployments("other", production().as_str(), None);
+    assert_eq!(deployments.iter().map(|d| d.version.as_str()).collect::<Vec<_>>(), ["1", "2", "1"]);
+    assert_eq!(deployments[1].failure.as_ref().unwrap().kind, FailureKind::Reverted);
+    assert!(other.lead_time_commit.value.is_none(), "nobody said what was in it");
 }
 
 #[test]
