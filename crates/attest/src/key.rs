@@ -126,9 +126,19 @@ impl PublicKey {
         let malformed = || KeyError::Malformed { path: "public key".into() };
         let der = pem_body(text, "PUBLIC KEY").ok_or_else(malformed)?;
         let bytes = der.strip_prefix(&PUBLIC_PREFIX[..]).ok_or_else(malformed)?;
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| malformed())?;
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| malformed())?;
+        Self::from_bytes(bytes.try_into().map_err(|_| malformed())?)
+    }
+
+    /// From its 32 bytes (RFC 8032). Weak keys are refused.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let malformed = || KeyError::Malformed { path: "public key".into() };
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| malformed())?;
         if key.is_weak() { Err(malformed()) } else { Ok(Self::of(key)) }
+    }
+
+    /// Its 32 bytes (RFC 8032).
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
     }
 
     /// As `-----BEGIN PUBLIC KEY-----`, which `openssl pkey -pubin` reads.

@@ -1,4 +1,4 @@
-//! Provenance statements, DSSE signatures and their verification.
+//! Provenance statements, DSSE signatures and their verification; signed notes, which carry the ledger's checkpoints.
 //!
 //! Before a promotion the gatekeeper calls [`verify`] with the stored envelope, the keys it trusts and what it
 //! [`Expected`]; only a statement that says exactly that comes back. Everything else is refused: an unknown key, a statement of
@@ -16,11 +16,13 @@ mod address;
 pub mod dsse;
 pub mod key;
 pub mod limits;
+pub mod note;
 pub mod statement;
 pub mod verify;
 
 pub use dsse::Envelope;
 pub use key::{KeyError, KeyId, PublicKey, SigningKey};
+pub use note::{Note, NoteError, VerifierKey};
 pub use statement::{BUILDER_LOCAL, Build, Statement};
 pub use verify::{Expected, VerifyError, verify};
 

@@ -8,3 +8,5 @@ pub const SIGNATURES_MAX: usize = 16;
 pub const KEY_FILE_BYTES_MAX: u64 = 4 << 10;
 /// A path in an artifact.
 pub const PATH_BYTES_MAX: usize = 4 << 10;
+/// A signed note, which has room for sixteen post-quantum signatures. Larger is refused.
+pub const NOTE_BYTES_MAX: usize = 128 << 10;

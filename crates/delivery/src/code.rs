@@ -79,6 +79,9 @@ codes! {
     StoreDamaged = "0305", CheckFailed, "the ledger is damaged";
     StoreLocked = "0306", Infrastructure, "another process keeps the ledger locked";
     RecordTooLarge = "0307", Infrastructure, "an event is too large to record";
+    CheckpointUnreadable = "0310", Usage, "a checkpoint or proof can't be read";
+    HistoryChanged = "0311", CheckFailed, "the ledger does not continue a checkpoint";
+    LedgerForked = "0312", CheckFailed, "the ledger has two histories";
 
     TaskUnknown = "0401", Usage, "there is no such task";
     TaskFailed = "0402", CheckFailed, "a task failed";
@@ -96,6 +99,8 @@ codes! {
     SignatureInvalid = "0602", BlockedByPolicy, "the provenance's signature does not verify";
     ArtifactChanged = "0603", BlockedByPolicy, "the artifact is not the one that was signed";
     ArtifactUnpackable = "0604", CheckFailed, "the artifact can't be packaged";
+    CheckpointUntrusted = "0605", CheckFailed, "no trusted key signed the checkpoint";
+    ProofInvalid = "0606", CheckFailed, "the proof does not hold";
 
     PlatformUnavailable = "0701", Infrastructure, "the platform does not answer";
     PortTaken = "0702", Infrastructure, "the port is taken";
