@@ -14,6 +14,7 @@ mod place;
 mod proof;
 mod scan;
 pub(crate) mod sqlite;
+mod standing;
 pub mod verify;
 mod wire;
 mod writer;
@@ -33,8 +34,10 @@ use self::head::HeadRow;
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;
+pub use self::standing::Standing;
 use self::verify::{Fault, Verification};
 use self::writer::{Request, Writer, WriterThread};
+use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::merkle::Hash;
 
@@ -340,6 +343,38 @@ impl Ledger {
     /// The proof that the ledger as it is now begins with the ledger as it was with `from_size` records (at least 1).
     pub fn prove_consistency(&self, from_size: u64) -> Result<ConsistencyProof, Error> {
         self.with_view(|view| proof::consistency(view, from_size))
+    }
+
+    /// The ledger's name, size and root now: what a checkpoint says. `None` when it is empty, for it has no name then.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        self.with_view(|view| standing::checkpoint(view))
+    }
+
+    /// How the ledger stands to a checkpoint that was kept elsewhere. Reads all leaf hashes, not the bodies:
+    /// [`Ledger::verify`] says whether those are what was hashed.
+    pub fn standing(&self, kept: &Checkpoint) -> Result<Standing, Error> {
+        self.with_view(|view| standing::standing(view, kept))
+    }
+
+    /// The bytes of at most `limit` records after the sequence `after`, as they were hashed; none when there are no more.
+    /// [`Error::Damaged`] at a record that is missing, or is not what its hash says.
+    pub fn bodies(&self, after: u64, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
+        self.with_view(|view| {
+            let size = HeadRow::read(view)?.frontier.size();
+            let mut bodies = Vec::new();
+            let mut wrong = None;
+            scan::scan(view, after, Some(size), &mut |item| {
+                if bodies.len() == limit {
+                    return ControlFlow::Break(());
+                }
+                match item.body() {
+                    Ok(body) => bodies.push(body.to_vec()),
+                    Err(detail) => wrong = Some(Error::Damaged { detail }),
+                }
+                if wrong.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            wrong.map_or(Ok(bodies), Err)
+        })
     }
 
     /// Lends a view through a reading connection. One that met an error is not used again.

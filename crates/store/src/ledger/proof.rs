@@ -93,7 +93,7 @@ fn range_roots(view: &mut dyn View, ranges: &[Range<u64>]) -> Result<Vec<Hash>, 
 }
 
 /// The root over the leaves of a range (from 0, end excluded).
-fn range_root(view: &mut dyn View, range: Range<u64>) -> Result<Hash, Error> {
+pub(super) fn range_root(view: &mut dyn View, range: Range<u64>) -> Result<Hash, Error> {
     let mut frontier = Frontier::default();
     view.leaves(range.clone(), &mut |leaf| frontier.push(leaf))?;
     if frontier.size() == range.end - range.start { Ok(frontier.root()) } else { Err(damaged()) }

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use super::database::{Found, Passage, View};
 use super::wire::Row;
 use crate::error::Error;
+use crate::merkle::leaf_hash;
 
 /// What the scan came upon.
 pub(super) enum Scanned<'a> {
@@ -19,6 +20,20 @@ pub(super) enum Scanned<'a> {
     Missing { from: u64, to: u64 },
     /// The database can't read this row.
     Unreadable { sequence: u64, detail: String },
+}
+
+impl<'a> Scanned<'a> {
+    /// The bytes of the record here, if they are what was hashed; else what is wrong, in a clause.
+    pub(super) fn body(&self) -> Result<&'a [u8], String> {
+        match self {
+            Self::Row(row) if leaf_hash(row.body) == row.leaf => Ok(row.body),
+            Self::Row(row) => Err(format!("record {} was changed", row.sequence)),
+            Self::Missing { from, .. } => Err(format!("record {from} is missing")),
+            Self::Unreadable { sequence, detail } => {
+                Err(format!("record {sequence} can't be read: {detail}"))
+            }
+        }
+    }
 }
 
 type Visitor<'a> = dyn FnMut(Scanned<'_>) -> ControlFlow<()> + 'a;

@@ -6,6 +6,7 @@ mod append;
 mod damage;
 mod opening;
 mod processes;
+mod standing;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::{Actor, Event, Recorded, Timestamp};
