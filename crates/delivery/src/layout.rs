@@ -51,6 +51,11 @@ impl Layout {
         self.root.join("keys").join("signing.pem")
     }
 
+    /// The last checkpoint of the ledger that was signed here.
+    pub fn checkpoint(&self) -> Utf8PathBuf {
+        self.root.join("checkpoint")
+    }
+
     /// The token that the local API asks for.
     pub fn api_token(&self) -> Utf8PathBuf {
         self.root.join("keys").join("api-token")

@@ -16,6 +16,7 @@ mod project;
 mod promote;
 mod release;
 mod secret;
+mod signing;
 mod timeline;
 
 fn main() -> std::process::ExitCode {

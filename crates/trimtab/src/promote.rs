@@ -8,7 +8,7 @@ use delivery::effect::{Readiness, RevisionSpec};
 use delivery::environment::Environment;
 use delivery::release::Release;
 use delivery::rollout::{RolloutOutcome, RolloutPlan};
-use delivery::{Actor, Event, Problem, ReleaseId, RevisionId, RolloutId, ServiceName};
+use delivery::{Actor, Event, Problem, Recorded, ReleaseId, RevisionId, RolloutId, ServiceName};
 use rollout::driver::{DriveError, Driver, Notice, Wish};
 use rollout::follower::Follower;
 use rollout::{planning, promotion};
@@ -70,13 +70,18 @@ impl Controller<'_> {
     /// Catches up and tells what is new.
     pub(crate) fn tell(&mut self) -> Result<(), Vec<Problem>> {
         let news = self.follower.catch_up().map_err(project::problems)?;
+        self.tell_of(&news);
+        Ok(())
+    }
+
+    /// Tells what was read.
+    pub(crate) fn tell_of(&self, news: &[Recorded]) {
         let mut told = None;
         for recorded in news {
-            if let Some(line) = timeline::line(&recorded, self.follower.state(), &mut told) {
+            if let Some(line) = timeline::line(recorded, self.follower.state(), &mut told) {
                 self.output.talk(line);
             }
         }
-        Ok(())
     }
 
     /// The only controller for the service in the environment, for as long as the lease lives.

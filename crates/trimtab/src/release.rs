@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use attest::{Build, Expected, KeyError, PublicKey, SigningKey, Statement};
+use attest::{Build, Expected, PublicKey, SigningKey, Statement};
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::change::Commit;
 use delivery::code::Code;
@@ -18,6 +18,7 @@ use store::{Blobs, artifact};
 use crate::carry::Ran;
 use crate::project::Project;
 use crate::promote::{Controller, SystemSeed};
+use crate::signing;
 
 /// Subjects that a release's record keeps; the rest are in the repository.
 const CHANGELOG_SUBJECTS: usize = 200;
@@ -90,35 +91,19 @@ impl Controller<'_> {
         self.record(vec![Event::ArtifactSigned { digest, envelope, key: signed.key }]).await
     }
 
-    /// The key that signs. One that is not recorded yet is made, and recorded before it is kept: what the ledger does not name is
-    /// not trusted.
+    /// The key that signs, and what came of asking for it, told.
     async fn signing_key(&mut self) -> Result<SigningKey, Vec<Problem>> {
-        let one = |error: KeyError| vec![error.problem()];
-        let layout = &self.project.layout;
-        let (path, top) = (layout.signing_key(), layout.root().to_owned());
-        if SigningKey::open(&path, &top).map_err(one)?.is_none() {
-            let key = SigningKey::generate().map_err(one)?;
-            let before = self.follower.state().releases.len() as u64;
-            if before > 0 {
-                self.output.talk(format!(
-                    "              a new signing key was made; {} signed by the one before, and stay valid",
-                    if before == 1 { "1 release is".to_owned() } else { format!("{before} releases are") }
-                ));
-            }
-            self.record(vec![created(&key)]).await?;
-            key.store(&path).map_err(one)?;
+        let before = self.follower.state().releases.len() as u64;
+        let now = self.clock.now();
+        let ours = signing::key(self.project, &mut self.follower, &self.actor, now).await?;
+        if ours.made && before > 0 {
+            self.output.talk(format!(
+                "              a new signing key was made; {} signed by the one before, and stay valid",
+                if before == 1 { "1 release is".to_owned() } else { format!("{before} releases are") }
+            ));
         }
-        // Somebody may have been faster. Whatever key is in the file by now, the ledger had it before.
-        self.tell()?;
-        let Some(key) = known_key(self.project, self.follower.state()).map_err(one)? else {
-            let gone = Problem::new(Code::KeyUnusable, format!("{path} was removed just after it was made"));
-            return Err(vec![gone.hint("try again: trimtab ship")]);
-        };
-        // The first key may have been put there by a person.
-        if self.follower.state().keys.is_empty() {
-            self.record(vec![created(&key)]).await?;
-        }
-        Ok(key)
+        self.tell_of(&ours.news);
+        Ok(ours.key)
     }
 
     async fn sign(
@@ -302,20 +287,4 @@ fn changed(code: Code, what: &str, release: &Release, error: &dyn std::error::Er
         .hint(
             "somebody or something changed it after it was signed; find out what, then ship the commit again",
         )
-}
-
-fn created(key: &SigningKey) -> Event {
-    Event::KeyCreated { key: key.id().clone(), public: key.public().to_pem() }
-}
-
-/// The key in the project's file, if there is one. Refused when the ledger names keys and this is none of them.
-pub(crate) fn known_key(project: &Project, state: &State) -> Result<Option<SigningKey>, KeyError> {
-    let path = project.layout.signing_key();
-    let key = SigningKey::open(&path, project.layout.root())?;
-    match key {
-        Some(key) if !state.keys.is_empty() && !state.keys.contains_key(key.id()) => {
-            Err(KeyError::Unrecorded { path, id: key.id().clone() })
-        }
-        key => Ok(key),
-    }
 }

@@ -16,7 +16,7 @@ use store::{Access, Ledger};
 use crate::cli::Global;
 use crate::output::Output;
 use crate::project::{self, Project};
-use crate::{edges, environment, release};
+use crate::{edges, environment, signing};
 
 /// Checks the machine and the project: each finding says what, why it matters, and what to do.
 ///
@@ -181,7 +181,7 @@ fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentN
 
 /// The key that signs provenance.
 fn key(project: &Project, state: &State) -> Check {
-    match release::known_key(project, state) {
+    match signing::known_key(project, state) {
         Ok(Some(key)) => good("key", format!("{} signs", key.id().short())),
         Ok(None) if state.keys.is_empty() => good("key", "none yet; the first ship makes one"),
         Ok(None) => {

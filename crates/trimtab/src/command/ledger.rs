@@ -1,16 +1,30 @@
-//! `trimtab ledger`: the record itself.
+//! `trimtab ledger`: the record itself, and what can be shown about it to others.
 
+mod checkpoint;
+mod export;
+mod prove;
+mod show;
+mod verify;
+
+use camino::Utf8PathBuf;
+use delivery::clock::Clock as _;
 use delivery::code::Code;
-use delivery::exit::Exit;
-use delivery::{Problem, text};
-use serde::Serialize;
-use store::{Access, Entry, Ledger};
+use delivery::{Actor, Problem};
+use rollout::follower::Follower;
+use store::Checkpoint;
 
 use crate::cli::Global;
 use crate::output::Output;
 use crate::project::{self, Project};
+use crate::signing::{self, Ours};
 
-/// Checks or shows the ledger.
+/// Checks or shows the ledger, or proves to others what is in it.
+///
+///   trimtab ledger verify                            is it what was written, all of it?
+///   trimtab ledger checkpoint --out kept.txt         a signed statement of what it is now
+///   trimtab ledger verify --checkpoint kept.txt      has it grown out of that?
+///   trimtab ledger prove rel-7k3m9x2p                one record with its proof, for an auditor
+///   trimtab ledger check record-17.tlog-proof --key KEY
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -20,106 +34,93 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Recomputes every hash and checks that nothing is missing, changed or out of order.
-    Verify,
+    /// Recomputes every hash, checks that nothing is missing, changed or out of order, and that the ledger has grown out of
+    /// the last checkpoint signed here and out of those that are given.
+    Verify(verify::Args),
     /// Prints the records, oldest first; with --format json one record a line.
-    Show {
-        /// Only records after this sequence.
-        #[arg(long, default_value_t = 0)]
-        after: u64,
-    },
+    Show(show::Args),
+    /// Signs what the ledger is now: its name, its size, its root (c2sp.org/tlog-checkpoint).
+    Checkpoint(checkpoint::Args),
+    /// Prints the ledger's public keys as verifiers want them (c2sp.org/signed-note).
+    Key,
+    /// Compares two checkpoints. Of one size with different roots they are a fork: two histories of one ledger.
+    Compare(checkpoint::CompareArgs),
+    /// Writes a record with the proof that it is in the ledger (c2sp.org/tlog-proof@v1).
+    Prove(prove::Args),
+    /// Checks a record with its proof, anywhere and offline.
+    Check(prove::CheckArgs),
+    /// Writes the ledger as files that any web server can serve (c2sp.org/tlog-tiles).
+    Export(export::Args),
 }
 
-#[derive(Debug, Serialize)]
-struct Verified {
-    version: u32,
-    sound: bool,
-    records: u64,
-    root: String,
-    damages: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    sequence: u64,
-    at: delivery::Timestamp,
-    actor: String,
-    event: delivery::Event,
-}
-
-pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
-    let project = Project::open(global)?;
-    if !project.layout.ledger().exists() {
-        output.line("nothing was ever recorded here");
-        output.json(&Verified {
-            version: 1,
-            sound: true,
-            records: 0,
-            root: String::new(),
-            damages: Vec::new(),
-        });
-        return Ok(Exit::Success);
-    }
-    let ledger = Ledger::open(&project.layout.ledger(), Access::ReadOnly).map_err(project::problems)?;
-    match args.action {
-        Action::Verify => verify(&ledger, output),
-        Action::Show { after } => show(&ledger, after, output),
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
+    match &args.action {
+        Action::Verify(args) => verify::run(args, &Project::open(global)?, output),
+        Action::Show(args) => show::run(args, &Project::open(global)?, output),
+        Action::Checkpoint(args) => checkpoint::run(args, &Project::open(global)?, output).await,
+        Action::Key => checkpoint::keys(&Project::open(global)?, output),
+        Action::Compare(args) => checkpoint::compare(args, global, output),
+        Action::Prove(args) => prove::run(args, &Project::open(global)?, output).await,
+        Action::Check(args) => prove::check(args, global, output),
+        Action::Export(args) => export::run(args, &Project::open(global)?, output).await,
     }
 }
 
-fn verify(ledger: &Ledger, output: Output) -> super::Result {
-    let verification = ledger.verify().map_err(project::problems)?;
-    let verified = Verified {
-        version: 1,
-        sound: verification.is_sound(),
-        records: verification.size,
-        root: hex::encode(verification.root),
-        damages: verification.damages.iter().map(ToString::to_string).collect(),
-    };
-    output.json(&verified);
-    if verified.sound {
-        output.line(format!(
-            "sound: {}, Merkle root {}",
-            text::count(verified.records, "record"),
-            verified.root
-        ));
-        return Ok(Exit::Success);
-    }
-    verified.damages.iter().for_each(|damage| output.line(damage));
-    let found = text::count(verified.damages.len() as u64, "damage");
-    Err(vec![
-        Problem::new(Code::StoreDamaged, format!("the ledger has {found}"))
-            .hint("restore it from a backup; trimtab explain TRM-0305"),
-    ])
+/// The project's ledger for reading; a problem where nothing was ever recorded.
+fn reader(project: &Project) -> Result<Follower, Vec<Problem>> {
+    project.reader()?.ok_or_else(nothing)
 }
 
-fn show(ledger: &Ledger, mut after: u64, output: Output) -> super::Result {
-    const PAGE: usize = 1_000;
-    loop {
-        let entries = ledger.read(after, PAGE).map_err(project::problems)?;
-        let last = entries.len() < PAGE;
-        for entry in entries {
-            match entry {
-                Entry::Record(recorded) => {
-                    after = recorded.sequence;
-                    output.line(format!(
-                        "{:>6}  {}  {:<22} {}",
-                        recorded.sequence,
-                        recorded.at,
-                        recorded.event.kind(),
-                        recorded.actor
-                    ));
-                    let (sequence, at, actor) = (recorded.sequence, recorded.at, recorded.actor.to_string());
-                    output.json(&Shown { sequence, at, actor, event: recorded.event });
-                }
-                Entry::Quarantined { sequence, reason } => {
-                    after = sequence;
-                    output.line(format!("{sequence:>6}  quarantined: {reason}"));
-                }
-            }
+fn nothing() -> Vec<Problem> {
+    let problem = Problem::new(Code::StoreUnavailable, "nothing was ever recorded here");
+    vec![problem.hint("run a command that records something first, such as 'trimtab run'")]
+}
+
+/// What the ledger is now.
+fn checkpoint_of(follower: &Follower) -> Result<Checkpoint, Vec<Problem>> {
+    follower.ledger().checkpoint().map_err(project::problems)?.ok_or_else(nothing)
+}
+
+/// The project's ledger and the key that signs for it.
+async fn signer(project: &Project) -> Result<(Follower, Ours), Vec<Problem>> {
+    drop(reader(project)?);
+    let mut follower = project.follower()?;
+    let now = project::clock(&follower).now();
+    let ours = signing::key(project, &mut follower, &Actor::Machine("trimtab".into()), now).await?;
+    Ok((follower, ours))
+}
+
+/// Where checkpoints and keys come from, when a command needs no project: the keys given, or those of the ledger here.
+#[derive(Debug, clap::Args)]
+struct KeyArgs {
+    /// The key to trust, NAME+HASH+KEY, or a file that holds it; as 'trimtab ledger key' prints it. Without one: the keys
+    /// that the ledger here has recorded.
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+}
+
+impl KeyArgs {
+    /// The ledger here, where its keys are needed.
+    fn follower(&self, global: &Global) -> Result<Option<Follower>, Vec<Problem>> {
+        if self.keys.is_empty() { reader(&Project::open(global)?).map(Some) } else { Ok(None) }
+    }
+
+    /// Whose signatures count.
+    fn trust<'a>(&self, follower: Option<&'a Follower>) -> Result<signing::Trust<'a>, Vec<Problem>> {
+        match follower {
+            Some(follower) if self.keys.is_empty() => Ok(signing::Trust::Recorded(follower.state())),
+            _ => signing::Trust::given(&self.keys),
         }
-        if last {
-            return Ok(Exit::Success);
+    }
+}
+
+/// A file to write, or standard output.
+fn deliver(out: Option<&Utf8PathBuf>, text: &str) -> Result<(), Vec<Problem>> {
+    match out {
+        Some(path) => signing::write_file(path, text.as_bytes()),
+        None => {
+            Output::raw(text);
+            Ok(())
         }
     }
 }
