@@ -79,9 +79,9 @@ codes! {
     StoreDamaged = "0305", CheckFailed, "the ledger is damaged";
     StoreLocked = "0306", Infrastructure, "another process keeps the ledger locked";
     RecordTooLarge = "0307", Infrastructure, "an event is too large to record";
-    CheckpointUnreadable = "0310", Usage, "a checkpoint or proof can't be read";
-    HistoryChanged = "0311", CheckFailed, "the ledger does not continue a checkpoint";
-    LedgerForked = "0312", CheckFailed, "the ledger has two histories";
+    CheckpointUnreadable = "0320", Usage, "a checkpoint or proof can't be read";
+    HistoryChanged = "0321", CheckFailed, "the ledger does not continue a checkpoint";
+    LedgerForked = "0322", CheckFailed, "the ledger has two histories";
 
     TaskUnknown = "0401", Usage, "there is no such task";
     TaskFailed = "0402", CheckFailed, "a task failed";

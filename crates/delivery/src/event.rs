@@ -283,6 +283,12 @@ pub enum Event {
         /// The incident's id.
         incident: String,
     },
+    /// A person's e-mail address was erased. The records stay, and name that person by the pseudonym from now on.
+    #[serde(rename = "person.erased")]
+    PersonErased {
+        /// The pseudonym.
+        person: String,
+    },
     /// Somebody outside reported what happened: monitoring, an incident tool, another deployer. It moves no rollout.
     #[serde(rename = "report.received")]
     Reported {
@@ -339,6 +345,7 @@ impl Event {
             Self::ServiceRolledBack(_) => "service.rolledback",
             Self::IncidentDetected { .. } => "incident.detected",
             Self::IncidentResolved { .. } => "incident.resolved",
+            Self::PersonErased { .. } => "person.erased",
             Self::Reported { .. } => "report.received",
         }
     }
@@ -372,6 +379,7 @@ impl Event {
             | Self::ArtifactSigned { .. }
             | Self::ReleaseCreated { .. }
             | Self::ApprovalGranted { .. }
+            | Self::PersonErased { .. }
             | Self::Reported { .. } => None,
         }
     }

@@ -21,6 +21,7 @@ pub mod id;
 pub mod layout;
 pub mod limits;
 pub mod network;
+pub mod people;
 pub mod problem;
 pub mod release;
 pub mod report;

@@ -10,6 +10,7 @@
 mod basis;
 mod database;
 mod head;
+mod people;
 mod place;
 mod proof;
 mod scan;
@@ -25,12 +26,14 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use delivery::limits::BATCH_RECORDS_MAX;
-use delivery::{Actor, Event, Recorded, Timestamp};
+use delivery::people::identity;
+use delivery::{Actor, Event, Recorded, Seed, Timestamp};
 use tokio::sync::watch;
 
 pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::database::{Database, ReadingConnection, View};
 use self::head::HeadRow;
+use self::people::{People, Salts};
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;
@@ -144,12 +147,27 @@ impl Ledger {
 
     /// [`Ledger::open`] for any place, and with a say in which thread commits.
     pub fn open_at(place: &Place, access: Access, committer: Committer) -> Result<Self, Error> {
+        Self::open_with(place, access, committer, Salts::System)
+    }
+
+    /// [`Ledger::open_at`] with a seed for the pseudonyms of people who are new, so that the same appends give the same bytes
+    /// each time. For tests and simulations: in a real ledger nobody may guess them.
+    pub fn open_seeded(
+        place: &Place,
+        access: Access,
+        committer: Committer,
+        seed: Box<dyn Seed>,
+    ) -> Result<Self, Error> {
+        Self::open_with(place, access, committer, Salts::Seeded(seed))
+    }
+
+    fn open_with(place: &Place, access: Access, committer: Committer, salts: Salts) -> Result<Self, Error> {
         let database = place.database();
         let size = watch::Sender::new(0);
         let appender = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => {
-                let writer = Writer::open(Arc::clone(&database), size.clone())?;
+                let writer = Writer::open(Arc::clone(&database), size.clone(), salts)?;
                 Some(match committer {
                     Committer::Thread => Appender::Thread(WriterThread::start(writer)?),
                     Committer::Caller => Appender::Caller(Mutex::new(writer)),
@@ -265,8 +283,10 @@ impl Ledger {
         if events.len() > BATCH_RECORDS_MAX {
             return Err(Error::BatchTooLarge { events: events.len() });
         }
-        events.iter().try_for_each(|event| wire::check(actor, event))?;
-        appender.submit(Request { basis, actor: actor.clone(), at: at.as_microsecond(), events, reply })
+        let actor = actor.clone().canonical();
+        let events: Vec<Event> = events.into_iter().map(Event::canonical).collect();
+        events.iter().try_for_each(|event| wire::check(&actor, event))?;
+        appender.submit(Request { basis, actor, at: at.as_microsecond(), events, reply })
     }
 
     /// At most `limit` entries after the sequence `after`, in order; none when there are no more. What can't be used
@@ -282,6 +302,11 @@ impl Ledger {
                 entries.push(entry(item));
                 if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
+            let records = entries.iter_mut().filter_map(|entry| match entry {
+                Entry::Record(record) => Some(record),
+                Entry::Quarantined { .. } => None,
+            });
+            people::show(view, records);
             Ok(entries)
         })
     }
@@ -354,6 +379,12 @@ impl Ledger {
     /// [`Ledger::verify`] says whether those are what was hashed.
     pub fn standing(&self, kept: &Checkpoint) -> Result<Standing, Error> {
         self.with_view(|view| standing::standing(view, kept))
+    }
+
+    /// The pseudonym of the person with that e-mail address, if it is on record and was not erased.
+    pub fn pseudonym(&self, email: &str) -> Result<Option<String>, Error> {
+        let email = identity(email);
+        self.with_view(|view| Ok(People::read(view)?.pseudonym(&email).map(str::to_owned)))
     }
 
     /// The bytes of at most `limit` records after the sequence `after`, as they were hashed; none when there are no more.

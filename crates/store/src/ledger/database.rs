@@ -43,6 +43,9 @@ pub(super) trait ReadingConnection: Send {
 pub(super) trait WritingConnection: ReadingConnection {
     /// Begins to write: waits for other writers, and excludes them until the transaction ends.
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Error>;
+
+    /// Takes what was removed out of the files too, as far as the database can do that by itself.
+    fn purge(&mut self) -> Result<(), Error>;
 }
 
 /// What the head's row holds, unchecked.
@@ -56,6 +59,15 @@ pub(super) struct StoredHead {
     pub(super) frontier: Vec<u8>,
     /// Microseconds since 1970.
     pub(super) last_at: Option<i64>,
+}
+
+/// Who is behind a pseudonym, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredPerson {
+    /// Random bytes, of this person alone.
+    pub(super) salt: Vec<u8>,
+    /// The e-mail address.
+    pub(super) email: String,
 }
 
 /// What is found where a row should be.
@@ -97,12 +109,21 @@ pub(super) trait View {
 
     /// How many rows have a sequence below 1, where no record can be.
     fn misplaced(&mut self) -> Result<u64, Error>;
+
+    /// Everybody who has a pseudonym and was not erased, in any order. None in a database of a schema that had no people.
+    fn people(&mut self) -> Result<Vec<StoredPerson>, Error>;
 }
 
 /// The ledger while nobody else writes. Dropping it takes everything back.
 pub(super) trait Transaction: View {
     /// Adds rows.
     fn insert(&mut self, rows: &[Row<'_>]) -> Result<(), Error>;
+
+    /// Adds a person.
+    fn add_person(&mut self, person: &StoredPerson) -> Result<(), Error>;
+
+    /// Removes the person with that salt, so that after [`WritingConnection::purge`] none of its bytes are left.
+    fn remove_person(&mut self, salt: &[u8]) -> Result<(), Error>;
 
     /// Puts the head in the place of the one that is there.
     fn replace_head(&mut self, head: &StoredHead) -> Result<(), Error>;

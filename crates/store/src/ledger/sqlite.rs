@@ -15,7 +15,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
 use super::database::{
-    Database, Found, Passage, ReadingConnection, StoredHead, Transaction, View, Visitor, WritingConnection,
+    Database, Found, Passage, ReadingConnection, StoredHead, StoredPerson, Transaction, View, Visitor,
+    WritingConnection,
 };
 use super::wire::Row;
 use crate::error::Error;
@@ -140,6 +141,11 @@ impl WritingConnection for Writing {
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Error> {
         Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Immediate)?))
     }
+
+    /// The pages were overwritten; the log still holds how they were before.
+    fn purge(&mut self) -> Result<(), Error> {
+        self.settle()
+    }
 }
 
 /// A transaction of either kind.
@@ -233,6 +239,20 @@ impl View for Moment<'_> {
         let count = self.number("SELECT count(*) FROM record WHERE sequence < 1")?;
         Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
     }
+
+    fn people(&mut self) -> Result<Vec<StoredPerson>, Error> {
+        let table = self.number("SELECT count(*) FROM sqlite_schema WHERE name = 'person'")?;
+        if table == Some(0) {
+            return Ok(Vec::new());
+        }
+        let read = || {
+            let mut statement = self.transaction.prepare("SELECT salt, email FROM person")?;
+            let person = |row: &rusqlite::Row<'_>| Ok(StoredPerson { salt: row.get(0)?, email: row.get(1)? });
+            let people = statement.query_map([], person)?.filter(|person| !is_erased(person));
+            people.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| self.meaning(&error))
+    }
 }
 
 impl Transaction for Moment<'_> {
@@ -244,6 +264,21 @@ impl Transaction for Moment<'_> {
             statement.execute(values).map_err(|error| self.meaning(&error))?;
         }
         Ok(())
+    }
+
+    fn add_person(&mut self, person: &StoredPerson) -> Result<(), Error> {
+        let values = rusqlite::params![person.salt, person.email];
+        let added = self.transaction.execute("INSERT INTO person (salt, email) VALUES (?1, ?2)", values);
+        added.map(drop).map_err(|error| self.meaning(&error))
+    }
+
+    fn remove_person(&mut self, salt: &[u8]) -> Result<(), Error> {
+        // Overwritten in its place with as many zeros, not deleted: where rows go, SQLite moves their neighbours within and
+        // between pages, and the bytes that it moved stay where they were, out of reach of `secure_delete`.
+        let sql = "UPDATE person SET salt = zeroblob(length(salt)),
+                   email = CAST(zeroblob(length(CAST(email AS BLOB))) AS TEXT) WHERE salt = ?1";
+        let removed = self.transaction.execute(sql, [salt]);
+        removed.map(drop).map_err(|error| self.meaning(&error))
     }
 
     fn replace_head(&mut self, head: &StoredHead) -> Result<(), Error> {
@@ -259,6 +294,12 @@ impl Transaction for Moment<'_> {
         let Self { path, transaction } = *self;
         transaction.commit().map_err(|error| meaning(path, &error))
     }
+}
+
+/// Whether the row is what [`Transaction::remove_person`] left.
+fn is_erased(person: &rusqlite::Result<StoredPerson>) -> bool {
+    let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    person.as_ref().is_ok_and(|person| zeros(&person.salt) && zeros(person.email.as_bytes()))
 }
 
 fn is_damage(code: ErrorCode) -> bool {

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use super::database::View;
 use super::head::HeadRow;
+use super::people::Census;
 use super::scan::{Scanned, scan};
 use crate::error::Error;
 use crate::merkle::{Frontier, Hash};
@@ -34,6 +35,10 @@ pub enum Fault {
     Format(i64),
     /// The database can't read it.
     Database(String),
+    /// Who is behind this pseudonym is not known, and nothing says that it was erased.
+    Person(String),
+    /// Who is behind this pseudonym is known again, after it was erased.
+    PersonBack(String),
     /// The head does not agree with the records, or with itself.
     Head(String),
     /// The record is what was written, but this Trimtab can't make sense of it. Not damage.
@@ -50,6 +55,12 @@ impl fmt::Display for Fault {
             Self::Order => f.write_str("earlier than the record before it"),
             Self::Format(format) => write!(f, "of the unknown format {format}"),
             Self::Database(detail) => write!(f, "not readable from the database: {detail}"),
+            Self::Person(name) => {
+                write!(f, "the address of {name} is missing or was changed, and was never erased")
+            }
+            Self::PersonBack(name) => {
+                write!(f, "the address of {name} is there, though this record says it was erased")
+            }
             Self::Head(detail) => f.write_str(detail),
             Self::Unreadable(detail) => write!(f, "not understood by this Trimtab: {detail}"),
         }
@@ -125,6 +136,7 @@ pub(super) fn verify(view: &mut dyn View) -> Result<Verification, Error> {
         unreadable_total: 0,
     };
     let mut frontier = Frontier::default();
+    let mut census = Census::default();
     let mut last_at = None;
     let size = head.as_ref().ok().map(|head| head.frontier.size());
     let scanned = scan(view, 0, size, &mut |item| {
@@ -135,8 +147,9 @@ pub(super) fn verify(view: &mut dyn View) -> Result<Verification, Error> {
                 found.size += 1;
                 let (leaf, opened) = row.open();
                 frontier.push(leaf);
-                if let Err(fault) = opened {
-                    found.note(row.sequence as u64, fault);
+                match opened {
+                    Ok(recorded) => census.note(recorded),
+                    Err(fault) => found.note(row.sequence as u64, fault),
                 }
                 if last_at.is_some_and(|last| row.at < last) {
                     found.note(row.sequence as u64, Fault::Order);
@@ -151,6 +164,8 @@ pub(super) fn verify(view: &mut dyn View) -> Result<Verification, Error> {
         other => other?,
     }
     found.root = frontier.root();
+    let complete = found.damages_total + found.unreadable_total == 0;
+    census.compare(view, complete).into_iter().for_each(|(sequence, fault)| found.note(sequence, fault));
     match view.misplaced() {
         Ok(0) => {}
         Ok(count) => found.note(0, Fault::Head(format!("{count} records have no valid sequence"))),

@@ -2,8 +2,8 @@
 //!
 //! The body is compact JSON: `{"v":1,"sequence":1,"at":0,"actor":{..},"event":{"kind":..,"data":..}}`, keys in this
 //! order, maps sorted, numbers in their shortest form, `at` in microseconds since 1970. The leaf hash is over exactly these
-//! bytes. The format number beside the body leaves room for bodies that are stored apart from what is hashed (erasable
-//! payloads); only format 1 exists.
+//! bytes. People stand in it by their pseudonyms (`people`). The format number beside the body leaves room for other
+//! bodies; only format 1 exists.
 //!
 //! Invariant: what [`check`] accepts reads back equal to what was given (finite numbers only).
 
@@ -13,6 +13,7 @@ use delivery::limits::RECORD_BYTES_MAX;
 use delivery::{Actor, Event, Recorded, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::people;
 use super::verify::Fault;
 use crate::error::Error;
 use crate::merkle::{Hash, leaf_hash};
@@ -57,6 +58,9 @@ pub(super) fn encode(sequence: u64, at: i64, actor: &Actor, event: &Event) -> Re
 /// Whether the event fits a record at any sequence and time, and reads back as itself.
 pub(super) fn check(actor: &Actor, event: &Event) -> Result<(), Error> {
     let body = encode(u64::MAX, i64::MIN, actor, event)?;
+    if let Some((actor, event)) = people::hidden(actor, event) {
+        encode(u64::MAX, i64::MIN, &actor, &event)?;
+    }
     let wrong = |detail: String| Error::NotRepresentable { kind: event.kind(), detail };
     let read: Read = serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))?;
     if read.event == *event && read.actor == *actor {

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::basis::Basis;
 use super::database::{Database, Transaction, WritingConnection};
 use super::head::{self, HeadRow};
+use super::people::{Register, Salts};
 use super::wire::{self, Row};
 use crate::error::Error;
 use crate::merkle::leaf_hash;
@@ -120,12 +121,18 @@ pub(super) struct Writer {
     /// Whether a commit has failed since the last check.
     pub(super) failed: bool,
     sizes: watch::Sender<u64>,
+    /// For people who are new.
+    salts: Salts,
 }
 
 impl Writer {
     /// Opens the database for writing. A damaged ledger is opened all the same; its appends fail.
-    pub(super) fn open(database: Arc<dyn Database>, sizes: watch::Sender<u64>) -> Result<Self, Error> {
-        let mut writer = Self { database, connection: None, known: None, failed: false, sizes };
+    pub(super) fn open(
+        database: Arc<dyn Database>,
+        sizes: watch::Sender<u64>,
+        salts: Salts,
+    ) -> Result<Self, Error> {
+        let mut writer = Self { database, connection: None, known: None, failed: false, sizes, salts };
         match writer.connect() {
             Ok(()) | Err(Error::Damaged { .. }) => Ok(writer),
             Err(other) => Err(other),
@@ -173,27 +180,36 @@ impl Writer {
 
     fn commit(&mut self, batch: &[Request]) -> Result<Vec<Result<Placed, Error>>, Error> {
         self.connect()?;
-        let Self { connection, known, .. } = self;
+        let Self { connection, known, salts, .. } = self;
         let Some(connection) = connection else { return Err(Error::Stopped) };
         let mut transaction = connection.begin()?;
         let mut head = HeadRow::read(&mut *transaction)?;
         head.agrees(&mut *transaction)?;
         continues(known.as_ref(), &head)?;
         let before = head.frontier.size();
+        let mut register = Register::new(salts);
         let mut placed = Vec::with_capacity(batch.len());
         for request in batch {
             let size = head.frontier.size();
             let basis = request.basis.as_ref();
             let holds = basis.map_or(Ok(true), |basis| basis.holds(&mut *transaction, size))?;
             placed.push(if holds {
-                Ok(stage(&mut *transaction, &mut head, request)?)
+                Ok(stage(&mut *transaction, &mut head, &mut register, request)?)
             } else {
                 Err(Error::Conflict { size })
             });
         }
-        if head.frontier.size() != before {
+        let erased = register.erased;
+        if head.frontier.size() == before {
+            drop(transaction);
+        } else {
             transaction.replace_head(&head.stored())?;
             transaction.commit()?;
+        }
+        if erased {
+            // What was asked is recorded and done. A reader that keeps the log from being emptied only puts off the rest:
+            // the log goes when the last connection closes.
+            let _ = connection.purge();
         }
         *known = Some(head);
         Ok(placed)
@@ -231,14 +247,21 @@ fn continues(known: Option<&HeadRow>, head: &HeadRow) -> Result<(), Error> {
 }
 
 /// Inserts one caller's events after the head and moves it on.
-fn stage(transaction: &mut dyn Transaction, head: &mut HeadRow, request: &Request) -> Result<Placed, Error> {
+fn stage(
+    transaction: &mut dyn Transaction,
+    head: &mut HeadRow,
+    register: &mut Register<'_>,
+    request: &Request,
+) -> Result<Placed, Error> {
     let after = head.frontier.size();
     let at = head.last_at.map_or(request.at, |last| last.max(request.at));
     let stamp =
         Timestamp::from_microsecond(at).map_err(|error| Error::Damaged { detail: error.to_string() })?;
     let mut bodies = Vec::with_capacity(request.events.len());
     for (sequence, event) in (after + 1..).zip(&request.events) {
-        let body = wire::encode(sequence, at, &request.actor, event)?;
+        let (mut actor, mut event) = (request.actor.clone(), event.clone());
+        register.hide(transaction, &mut actor, &mut event)?;
+        let body = wire::encode(sequence, at, &actor, &event)?;
         bodies.push((sequence as i64, leaf_hash(&body), body));
     }
     let format = wire::FORMAT;
@@ -252,5 +275,6 @@ fn stage(transaction: &mut dyn Transaction, head: &mut HeadRow, request: &Reques
     transaction.insert(&rows)?;
     bodies.iter().for_each(|(_, leaf, _)| head.frontier.push(*leaf));
     head.last_at = Some(at);
+    request.events.iter().try_for_each(|event| register.heed(transaction, event))?;
     Ok(Placed { after, at: stamp })
 }

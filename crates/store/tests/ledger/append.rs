@@ -7,7 +7,7 @@ use delivery::code::Code;
 use delivery::evidence::{Evidence, Finding};
 use delivery::{Digest, Event, RolloutId};
 use proptest::prelude::*;
-use store::{Access, BASIS_RECORDS_MAX, Basis, Entry, Error, Ledger, merkle};
+use store::{Access, BASIS_RECORDS_MAX, Basis, Committer, Entry, Error, Ledger, Place, merkle};
 
 use crate::{Folder, actor, at, event, records};
 
@@ -285,14 +285,16 @@ fn proofs_hold_and_bind_the_record() {
 #[test]
 fn the_record_format_is_pinned() {
     let folder = Folder::new();
-    let ledger = folder.open();
+    let seed = Box::new(delivery::clock::CountingSeed::default());
+    let place = Place::File(folder.file());
+    let ledger = Ledger::open_seeded(&place, Access::ReadWrite, Committer::Caller, seed).unwrap();
     ledger
         .append_blocking(&delivery::Actor::Human("ana@example.org".into()), at(0), vec![event("i-1")])
         .unwrap();
     let body: Vec<u8> = folder.sqlite().query_row("SELECT body FROM record", [], |row| row.get(0)).unwrap();
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        r#"{"v":1,"sequence":1,"at":1780000000000000,"actor":{"kind":"human","name":"ana@example.org"},"event":{"kind":"incident.resolved","data":{"incident":"i-1"}}}"#
+        r#"{"v":1,"sequence":1,"at":1780000000000000,"actor":{"kind":"human","name":"person-cb167a7f19054cbe05e9d53b72924da70adad6c0"},"event":{"kind":"incident.resolved","data":{"incident":"i-1"}}}"#
     );
     assert_eq!(
         Ledger::open(&folder.file(), Access::ReadOnly).unwrap().head().unwrap(),

@@ -5,6 +5,7 @@
 mod append;
 mod damage;
 mod opening;
+mod people;
 mod processes;
 mod standing;
 

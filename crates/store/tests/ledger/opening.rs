@@ -37,10 +37,10 @@ fn a_ledger_that_is_not_there_is_not_made_by_a_reader() {
 #[test]
 fn a_newer_ledger_is_left_alone() {
     let folder = Folder::with_records(3);
-    folder.sqlite().execute_batch("PRAGMA user_version = 2").unwrap();
+    folder.sqlite().execute_batch("PRAGMA user_version = 3").unwrap();
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let error = open(&folder, access).unwrap_err();
-        assert_eq!(error, Error::Newer { found: 2, known: 1 });
+        assert_eq!(error, Error::Newer { found: 3, known: 2 });
         assert_eq!(error.problem().code, Code::StoreNewer);
     }
 }
@@ -105,7 +105,7 @@ fn every_error_tells_what_to_do() {
         Error::Missing { path: path.clone() },
         Error::Unavailable { path: path.clone(), detail: detail() },
         Error::ReadOnly { path: path.clone() },
-        Error::Newer { found: 2, known: 1 },
+        Error::Newer { found: 3, known: 2 },
         Error::Full { path: path.clone() },
         Error::Damaged { detail: detail() },
         Error::Locked { waited_ms: 1 },

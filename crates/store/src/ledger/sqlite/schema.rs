@@ -27,7 +27,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 const APPLICATION: i64 = 0x5452_494d;
 
 /// Schema changes by number, from 1. Never edited once released; a new one is added at the end.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE record (
         sequence INTEGER PRIMARY KEY,
         at       INTEGER NOT NULL,
@@ -44,7 +45,16 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     INSERT INTO head VALUES
         (1, 0, x'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', x'', NULL);
-"];
+",
+    // Who is behind the pseudonyms in the records. Rows are only added, and overwritten in their places: see `remove_person`.
+    // No index: one would keep a second copy of each address.
+    "
+    CREATE TABLE person (
+        salt  BLOB NOT NULL,
+        email TEXT NOT NULL
+    ) STRICT;
+",
+];
 
 /// The schema version that this build writes.
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
@@ -80,7 +90,8 @@ pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connecti
     // 64 MiB: what a WAL that once grew large is cut back to.
     connection
         .execute_batch(
-            "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;",
+            "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;
+             PRAGMA secure_delete=ON;",
         )
         .map_err(fault)?;
     let synchronous = pragma(&connection, "synchronous").map_err(fault)?;

@@ -136,7 +136,7 @@ fn disagreement(args: &CompareArgs, first: &Signed, second: &Signed) -> Option<P
             args.first, args.second, one.origin, one.size
         );
         Problem::new(Code::LedgerForked, message)
-            .hint("keep both files, they are the evidence; then: trimtab explain TRM-0312")
+            .hint("keep both files, they are the evidence; then: trimtab explain TRM-0322")
     })
 }
 
