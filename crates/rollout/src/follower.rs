@@ -1,5 +1,7 @@
 //! The ledger and the state that it adds up to, kept together.
 //!
+//! When a person is erased the state is folded anew: what was read before still has the address.
+//!
 //! Invariant: `state` is the fold of the ledger's first `state.size` records; [`Follower::record`] appends only when
 //! nothing came in between that the decision depends on, so what is recorded always follows from what was recorded before.
 
@@ -37,6 +39,17 @@ impl Follower {
 
     /// Folds in what was recorded since, and returns it.
     pub fn catch_up(&mut self) -> Result<Vec<Recorded>, store::Error> {
+        let before = self.state.size;
+        let news = self.fold_on()?;
+        let erased = |recorded: &Recorded| matches!(recorded.event, Event::PersonErased { .. });
+        if before > 0 && news.iter().any(erased) {
+            self.state = State::default();
+            self.fold_on()?;
+        }
+        Ok(news)
+    }
+
+    fn fold_on(&mut self) -> Result<Vec<Recorded>, store::Error> {
         let mut news = Vec::new();
         loop {
             let entries = self.ledger.read(self.state.size, READ_RECORDS)?;

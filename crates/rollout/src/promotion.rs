@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 
 use delivery::code::Code;
 use delivery::environment::{Environment, Freeze, FreezeWindow, Kpi, KpiRule};
+use delivery::people::identity;
 use delivery::release::Release;
 use delivery::rollout::RolloutOutcome;
 use delivery::{Actor, Digest, EnvironmentName, Event, GateName, Problem, RolloutId, Timestamp};
@@ -233,11 +234,6 @@ fn gates(state: &State, release: &Release, environment: &Environment) -> Vec<Blo
         .collect()
 }
 
-/// What two spellings of one e-mail address have in common.
-fn identity(email: &str) -> String {
-    email.trim().to_lowercase()
-}
-
 /// Everyone who had a hand in what enters the environment with the release, each once: in the release itself and in all that
 /// the service made after the one that serves there. Each names the people since the one before it, so nobody is left out
 /// whose change enters here for the first time. If nothing older serves there, these are all up to this one.
@@ -271,7 +267,8 @@ pub fn may_approve(
 ) -> Result<(), Code> {
     let Actor::Human(email) = actor else { return Err(Code::ApproverNotListed) };
     let person = identity(email);
-    if authors(state, release, &environment.name).contains(&person) {
+    let authors = authors(state, release, &environment.name);
+    if authors.contains(&person) || may_be_erased(state, &authors, &person) {
         return Err(Code::ApprovalByAuthor);
     }
     let listed = &environment.approval.approvers;
@@ -281,6 +278,13 @@ pub fn may_approve(
     } else {
         Err(Code::ApproverNotListed)
     }
+}
+
+/// Whether the person may be one of the authors under another name: one of them was erased, and this one is on record only
+/// since then.
+fn may_be_erased(state: &State, authors: &[String], person: &str) -> bool {
+    let first = authors.iter().filter_map(|author| state.erased.get(author)).min();
+    first.is_some_and(|erased| state.people.get(person).is_none_or(|since| since > erased))
 }
 
 /// Whether this person may let a held rollout go on without evidence. Where releases need approval, that is for those who may

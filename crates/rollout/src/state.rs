@@ -113,6 +113,10 @@ pub struct State {
     pub rollouts: BTreeMap<RolloutId, Rollout>,
     /// What runs where.
     pub slots: BTreeMap<(ServiceName, EnvironmentName), Slot>,
+    /// Everybody who ever acted or had a hand in a release, by identity, with the record that names them first.
+    pub people: BTreeMap<String, u64>,
+    /// People who were erased, by pseudonym, with the record that says so.
+    pub erased: BTreeMap<String, u64>,
     /// The highest fencing generation that was given out.
     pub epoch_max: u64,
     /// Records that could not be read: sequence and reason.
@@ -125,7 +129,13 @@ impl State {
         self.size = recorded.sequence;
         self.last_at = Some(recorded.at);
         let at = recorded.at;
+        if let Actor::Human(email) = &recorded.actor {
+            self.meet(email);
+        }
         match &recorded.event {
+            Event::PersonErased { person } => {
+                self.erased.insert(person.clone(), recorded.sequence);
+            }
             Event::RunStarted { run, commit, .. } => self.runs.push(Run {
                 id: run.clone(),
                 commit: commit.clone(),
@@ -168,6 +178,7 @@ impl State {
                 self.envelopes.entry(digest.clone()).or_default().push(envelope.clone());
             }
             Event::ReleaseCreated { release } => {
+                release.people().for_each(|person| self.meet(&person.email));
                 self.releases.push(ReleaseRecord { release: (**release).clone(), at });
             }
             Event::ApprovalGranted { release, digest, environment, policy, .. } => {
@@ -187,6 +198,11 @@ impl State {
             }
             event => self.apply_rollout(event, at),
         }
+    }
+
+    fn meet(&mut self, email: &str) {
+        let person = delivery::people::identity(email);
+        self.people.entry(person).or_insert(self.size);
     }
 
     /// Notes a record that could not be read.

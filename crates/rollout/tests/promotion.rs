@@ -774,3 +774,48 @@ fn doing_what_the_actions_say_lets_the_release_in() {
         assert!(done.contains(&code), "{code:?} was not met: {done:?}");
     }
 }
+
+#[test]
+fn who_may_be_an_erased_author_does_not_approve() {
+    let mut bench = Bench::new(guarded(1, &[]));
+    let pseudonym = delivery::people::pseudonym([7; 20]);
+    bench.record_as(Actor::Human("ana@example.com".into()), Event::IncidentResolved { incident: "i".into() });
+    // As a ledger is read from which the author was erased.
+    let release = bench.release_by(&pseudonym);
+    bench.record(Event::PersonErased { person: pseudonym.clone() });
+    let may = |bench: &Bench, email: &str| {
+        let actor = Actor::Human(email.into());
+        promotion::may_approve(&bench.state, &release, &bench.environments[0], &actor)
+    };
+    assert_eq!(may(&bench, &pseudonym), Err(Code::ApprovalByAuthor));
+    assert_eq!(may(&bench, "back@example.com"), Err(Code::ApprovalByAuthor), "the erased person, back again");
+    assert_eq!(may(&bench, "ana@example.com"), Ok(()), "who was there beside the author is somebody else");
+    // What others write after that is approved as ever.
+    let later = bench.release_by("erin@example.com");
+    let environment = &bench.environments[0].name;
+    assert!(promotion::authors(&bench.state, &later, environment).contains(&pseudonym), "it enters along");
+    let plan = bench.plan(&release, "production", None);
+    bench.record(Event::RolloutFinished { rollout: plan, outcome: RolloutOutcome::Completed });
+    let back = Actor::Human("back@example.com".into());
+    assert_eq!(promotion::may_approve(&bench.state, &later, &bench.environments[0], &back), Ok(()));
+}
+
+#[test]
+fn a_state_forgets_whoever_is_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = camino::Utf8PathBuf::from_path_buf(folder.path().join("ledger.db")).unwrap();
+    let ledger = store::Ledger::open(&path, store::Access::ReadWrite).unwrap();
+    let mut bench = Bench::new(vec![environment("production")]);
+    let released = Event::ReleaseCreated { release: Box::new(bench.release_by("erin@example.com")) };
+    ledger.append_blocking(&Actor::Human("erin@example.com".into()), bench.now, vec![released]).unwrap();
+    let mut follower = rollout::follower::Follower::open(ledger.clone()).unwrap();
+    assert!(format!("{:?}", follower.state()).contains("erin@example.com"));
+    let person = ledger.pseudonym("erin@example.com").unwrap().unwrap();
+    ledger
+        .append_blocking(&Actor::Machine("test".into()), bench.now, vec![Event::PersonErased { person }])
+        .unwrap();
+    assert_eq!(follower.catch_up().unwrap().len(), 1);
+    assert!(!format!("{:?}", follower.state()).contains("erin@example.com"));
+    // The live state is what a replay gives.
+    assert_eq!(*follower.state(), *rollout::follower::Follower::open(ledger).unwrap().state());
+}

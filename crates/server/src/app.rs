@@ -75,10 +75,7 @@ impl App {
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, store::Error> {
         let guard = Guard::new(&config.token, &config.report_token, address);
-        let mut chronicle = Chronicle::default();
-        while let Some(entries) = chronicle::read(&config.ledger, chronicle.state().size)? {
-            chronicle.take(entries);
-        }
+        let chronicle = Chronicle::of(&config.ledger)?;
         Ok(Self {
             project: config.project,
             identity: Actor::Human(config.identity),
@@ -145,8 +142,13 @@ impl App {
             // Bound to a name, so that the lock is free while the ledger is read.
             let size = self.chronicle().state().size;
             let Some(entries) = chronicle::read(&self.ledger, size)? else { return Ok(()) };
+            // What was folded before a person was erased still has the address.
+            let anew = if chronicle::erases(&entries) { Some(Chronicle::of(&self.ledger)?) } else { None };
             let mut chronicle = self.chronicle.write().unwrap_or_else(PoisonError::into_inner);
-            chronicle.take(entries);
+            match anew {
+                Some(anew) => *chronicle = anew,
+                None => chronicle.take(entries),
+            }
             chronicle.trouble = None;
             let size = chronicle.state().size;
             drop(chronicle);

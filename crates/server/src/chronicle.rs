@@ -78,6 +78,15 @@ pub(crate) struct Chronicle {
 }
 
 impl Chronicle {
+    /// The fold of the whole ledger. Blocks.
+    pub(crate) fn of(ledger: &Ledger) -> Result<Self, store::Error> {
+        let mut chronicle = Self::default();
+        while let Some(entries) = read(ledger, chronicle.state.size)? {
+            chronicle.take(entries);
+        }
+        Ok(chronicle)
+    }
+
     /// What the ledger says is true.
     pub(crate) fn state(&self) -> &State {
         &self.state
@@ -138,6 +147,13 @@ impl Chronicle {
             }
         }
     }
+}
+
+/// Whether one of them says that a person was erased.
+pub(crate) fn erases(entries: &[Entry]) -> bool {
+    let erases =
+        |entry: &Entry| matches!(entry, Entry::Record(Recorded { event: Event::PersonErased { .. }, .. }));
+    entries.iter().any(erases)
 }
 
 /// The entries after the sequence, at most some; `None` when there are none. Blocks.

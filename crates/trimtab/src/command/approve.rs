@@ -5,6 +5,7 @@ use delivery::clock::Clock as _;
 use delivery::code::Code;
 use delivery::environment::Environment;
 use delivery::exit::Exit;
+use delivery::people::identity;
 use delivery::release::Release;
 use delivery::{Actor, Event, Problem, Timestamp};
 use rollout::promotion;
@@ -104,7 +105,7 @@ fn approval(args: &Args, project: &Project, state: &State, actor: &Actor) -> Res
     let release = release(args, project, state)?;
     let environment = environment(args, project, state, release)?;
     if let Err(code) = may_approve(project, state, release, environment, actor) {
-        return Err(vec![refusal(code, release, environment, actor)]);
+        return Err(vec![refusal(code, state, release, environment, actor)]);
     }
     let event = Event::ApprovalGranted {
         release: release.id.clone(),
@@ -133,11 +134,23 @@ pub(crate) fn may_approve(
     if is_author { Err(Code::ApprovalByAuthor) } else { Ok(()) }
 }
 
-fn refusal(code: Code, release: &Release, environment: &Environment, actor: &Actor) -> Problem {
+fn refusal(
+    code: Code,
+    state: &State,
+    release: &Release,
+    environment: &Environment,
+    actor: &Actor,
+) -> Problem {
+    let authors = promotion::authors(state, release, &environment.name);
+    let erased = authors.iter().any(|author| state.erased.contains_key(author))
+        && !authors.contains(&identity(&actor.to_string()));
     let listed = &environment.approval.approvers;
     let who = if listed.is_empty() { "anyone who had no hand in it".into() } else { listed.join(", ") };
     let name = format!("{} {}", release.artifact.service, release.version);
     let message = match code {
+        Code::ApprovalByAuthor if erased => format!(
+            "{actor} can't approve {name}: somebody who had a hand in it was erased, and {actor} is not on record from before"
+        ),
         Code::ApprovalByAuthor => format!("{actor} had a hand in {name} and can't approve it"),
         _ => format!("{actor} may not approve for {}", environment.name),
     };

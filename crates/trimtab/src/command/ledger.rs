@@ -1,6 +1,7 @@
 //! `trimtab ledger`: the record itself, and what can be shown about it to others.
 
 mod checkpoint;
+mod erase;
 mod export;
 mod prove;
 mod show;
@@ -51,6 +52,8 @@ enum Action {
     Check(prove::CheckArgs),
     /// Writes the ledger as files that any web server can serve (c2sp.org/tlog-tiles).
     Export(export::Args),
+    /// Erases a person's e-mail address from the ledger. Every record stays as it is, and so do the root and all proofs.
+    Erase(erase::Args),
 }
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
@@ -62,6 +65,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         Action::Compare(args) => checkpoint::compare(args, global, output),
         Action::Prove(args) => prove::run(args, &Project::open(global)?, output).await,
         Action::Check(args) => prove::check(args, global, output),
+        Action::Erase(args) => erase::run(args, &Project::open(global)?, output).await,
         Action::Export(args) => export::run(args, &Project::open(global)?, output).await,
     }
 }
