@@ -8,6 +8,7 @@ mod command;
 mod figures;
 mod place;
 mod shell;
+mod tamper;
 mod test;
 mod tidy;
 mod tree;

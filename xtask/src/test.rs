@@ -15,6 +15,7 @@ use delivery::text::duration;
 use crate::figures;
 use crate::place::Place;
 use crate::shell::Call;
+use crate::tamper;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
 use summary::Counts;
@@ -62,6 +63,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
         result.and_then(|()| counts.remark())
     });
     step("kill -9 (quick)", &mut || figures::quick(place));
+    step("tampering", &mut || tamper::quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

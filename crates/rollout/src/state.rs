@@ -181,22 +181,26 @@ impl State {
                 release.people().for_each(|person| self.meet(&person.email));
                 self.releases.push(ReleaseRecord { release: (**release).clone(), at });
             }
-            Event::ApprovalGranted { release, digest, environment, policy, .. } => {
-                self.approvals.push(Approval {
-                    by: recorded.actor.clone(),
-                    at,
-                    release: release.clone(),
-                    digest: digest.clone(),
-                    environment: environment.clone(),
-                    policy: policy.clone(),
-                });
-            }
+            Event::ApprovalGranted { .. } => self.approve(recorded),
             Event::RolloutResumed { rollout, .. } => {
                 if promotion::may_resume(self, rollout, &recorded.actor).is_ok() {
                     self.forward(rollout, &recorded.event, at);
                 }
             }
             event => self.apply_rollout(event, at),
+        }
+    }
+
+    fn approve(&mut self, recorded: &Recorded) {
+        if let Event::ApprovalGranted { release, digest, environment, policy, .. } = &recorded.event {
+            self.approvals.push(Approval {
+                by: recorded.actor.clone(),
+                at: recorded.at,
+                release: release.clone(),
+                digest: digest.clone(),
+                environment: environment.clone(),
+                policy: policy.clone(),
+            });
         }
     }
 

@@ -122,8 +122,8 @@ pub(super) trait Transaction: View {
     /// Adds a person.
     fn add_person(&mut self, person: &StoredPerson) -> Result<(), Error>;
 
-    /// Removes the person with that salt, so that after [`WritingConnection::purge`] none of its bytes are left.
-    fn remove_person(&mut self, salt: &[u8]) -> Result<(), Error>;
+    /// Removes the person, so that after [`WritingConnection::purge`] none of its bytes are left.
+    fn remove_person(&mut self, person: &StoredPerson) -> Result<(), Error>;
 
     /// Puts the head in the place of the one that is there.
     fn replace_head(&mut self, head: &StoredHead) -> Result<(), Error>;

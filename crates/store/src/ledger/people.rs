@@ -161,7 +161,7 @@ impl<'a> Register<'a> {
         let people = self.people(transaction)?;
         if let Some(stored) = people.persons.remove(person) {
             people.pseudonyms.remove(&stored.email);
-            transaction.remove_person(&stored.salt)?;
+            transaction.remove_person(&stored)?;
         }
         Ok(())
     }

@@ -272,12 +272,12 @@ impl Transaction for Moment<'_> {
         added.map(drop).map_err(|error| self.meaning(&error))
     }
 
-    fn remove_person(&mut self, salt: &[u8]) -> Result<(), Error> {
+    fn remove_person(&mut self, person: &StoredPerson) -> Result<(), Error> {
         // Overwritten in its place with as many zeros, not deleted: where rows go, SQLite moves their neighbours within and
         // between pages, and the bytes that it moved stay where they were, out of reach of `secure_delete`.
         let sql = "UPDATE person SET salt = zeroblob(length(salt)),
-                   email = CAST(zeroblob(length(CAST(email AS BLOB))) AS TEXT) WHERE salt = ?1";
-        let removed = self.transaction.execute(sql, [salt]);
+                   email = CAST(zeroblob(length(CAST(email AS BLOB))) AS TEXT) WHERE salt = ?1 AND email = ?2";
+        let removed = self.transaction.execute(sql, rusqlite::params![person.salt, person.email]);
         removed.map(drop).map_err(|error| self.meaning(&error))
     }
 
