@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, figures, test, tidy};
+use crate::{codegen, deadman, figures, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -13,6 +13,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                our style as a test: prints file:line: message
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
+  deadman             kill, stop and cut off the control plane, and see the canary taken back:
+                      [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N];
+                      or quick (six kills, as in test)
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -25,6 +28,11 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["figures", name, ref options @ ..] => {
             Place::find().and_then(|place| figures::run(&place, name, options))
         }
+        ["deadman", "quick"] => Place::find().and_then(|place| deadman::quick(&place)).map(|remark| {
+            eprintln!("{remark}");
+            true
+        }),
+        ["deadman", ref options @ ..] => Place::find().and_then(|place| deadman::run(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");
