@@ -59,12 +59,8 @@ impl Bed {
             .replace("@LISTEN@", &listen.to_string())
             .replace("@BALANCE@", balance);
         std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
-        let haproxy = Haproxy {
-            socket,
-            backend: "shop".into(),
-            stable: "stable".into(),
-            canary: "canary".into(),
-        };
+        let haproxy =
+            Haproxy { socket, backend: "shop".into(), stable: "stable".into(), canary: "canary".into() };
         let child = start(&folder);
         let bed = Self { folder, listen, haproxy, child };
         bed.until("HAProxy answers", async || {
@@ -254,7 +250,11 @@ async fn a_guard_that_was_killed_goes_on_with_the_time_that_was_left() {
     assert!(status.held.is_some() && status.remaining_ms.is_some_and(|left| left < 4_000), "{status:?}");
     assert_eq!(bed.share().await, percent(50.0), "what is proven is kept");
     bed.until("it runs out", async || bed.share().await == Weight::ZERO).await;
-    assert!(granted.elapsed() < Duration::from_secs(6), "the restart gave it no time: {:?}", granted.elapsed());
+    assert!(
+        granted.elapsed() < Duration::from_secs(6),
+        "the restart gave it no time: {:?}",
+        granted.elapsed()
+    );
     // One whose memory is gone trusts nothing.
     guard.grant(&wanted(2, 50.0, 60_000)).await.unwrap();
     bed.set(50.0).await;

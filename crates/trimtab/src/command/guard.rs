@@ -172,6 +172,7 @@ struct Row {
     ceiling_percent: Option<f64>,
     /// Milliseconds until the grant runs out.
     remaining_ms: Option<u64>,
+    /// Of the grant; without one, what the manifest says.
     on_expiry: Option<OnExpiry>,
     /// The last grant that ended by itself or by a person, and why.
     ended: Option<String>,
@@ -226,16 +227,17 @@ impl Row {
                     Some(left) => format!("runs out in {}", text::duration(left)),
                     None => "ran out and is kept".into(),
                 };
-                let then = match self.on_expiry {
-                    Some(OnExpiry::Hold) => "hold",
-                    Some(OnExpiry::Rollback) | None => "rollback",
-                };
-                format!("{rollout} may have {ceiling}%, {left}; on-expiry = {then}")
+                format!("{rollout} may have {ceiling}%, {left}")
             }
             _ => "nothing is granted".into(),
         };
         let place = format!("{} in {} ({})", self.service, self.environment, self.kind);
-        output.line(format!("{place}: the canary has {share}; {granted}"));
+        let then = match self.on_expiry {
+            Some(OnExpiry::Hold) => "; on-expiry = hold",
+            Some(OnExpiry::Rollback) => "; on-expiry = rollback",
+            None => "",
+        };
+        output.line(format!("{place}: the canary has {share}; {granted}{then}"));
         self.ended.iter().for_each(|ended| output.line(format!("  ended    {ended}")));
         self.owed.iter().for_each(|owed| output.line(format!("  OWED     a drain, {owed}")));
         self.storage_problem.iter().for_each(|problem| output.line(format!("  STORAGE  {problem}")));
@@ -247,7 +249,8 @@ fn percent(weight: Weight) -> f64 {
 }
 
 async fn status(place: &Where, global: &Global, output: Output) -> super::Result {
-    let (_, edges) = meant(place, global)?;
+    let (root, edges) = meant(place, global)?;
+    let chosen = Project::at(root).map(|project| project.manifest.environments).unwrap_or_default();
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for config in &edges {
         let row = match config.haproxy.as_ref().map(|front| front.guard.as_ref()) {
@@ -270,7 +273,10 @@ async fn status(place: &Where, global: &Global, output: Output) -> super::Result
             }
         };
         match row {
-            Ok(row) => {
+            Ok(mut row) => {
+                let environment = chosen.iter().find(|environment| environment.name == config.environment);
+                row.on_expiry =
+                    row.on_expiry.or(environment.map(|environment| environment.strategy.on_expiry));
                 row.print(output);
                 rows.push(row);
             }
