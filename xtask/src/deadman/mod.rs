@@ -46,6 +46,8 @@ struct Settings {
     guard: bool,
     /// Whether faults other than kills are made too.
     others: bool,
+    /// Whether the debug binary is drilled, which is built sooner and slower.
+    debug: bool,
 }
 
 /// What the lanes need.
@@ -88,12 +90,17 @@ struct Tally {
     causes: BTreeMap<String, u32>,
 }
 
-/// `cargo xtask deadman [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]`; gives
+/// `cargo xtask deadman [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N] [--debug]`; gives
 /// whether every bound holds. Without `--front` it takes both.
 pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
     let (settings, both) = settings(options)?;
-    Call::new(place, "cargo", &["build", "--release", "-p", "trimtab"]).run()?;
-    let program = place.target.join("release/trimtab");
+    let program = if settings.debug {
+        Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
+        place.target.join("debug/trimtab")
+    } else {
+        Call::new(place, "cargo", &["build", "--release", "-p", "trimtab"]).run()?;
+        place.target.join("release/trimtab")
+    };
     let kinds = if both { vec![Kind::Embedded, Kind::Haproxy] } else { vec![settings.kind] };
     let mut holds = true;
     for kind in kinds {
@@ -148,7 +155,10 @@ fn drill(
             (Kind::Haproxy, false) => "unguarded",
         },
     )?;
-    let options = Options { settings, program: program.to_owned(), folder: folder.clone() };
+    // A copy: the original may be built anew meanwhile.
+    let copy = folder.join("trimtab");
+    std::fs::copy(program, &copy).map_err(|error| format!("{program}: {error}"))?;
+    let options = Options { settings, program: copy, folder: folder.clone() };
     let started = process::now();
     let sum = lanes(&options)?;
     let report = sum.report(&options.settings, started.elapsed());
@@ -271,12 +281,17 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
         kind: Kind::Haproxy,
         guard: true,
         others: true,
+        debug: false,
     };
     let mut both = true;
     let mut words = options.iter();
     while let Some(name) = words.next() {
         if *name == "--no-guard" {
             (settings.guard, settings.kind, settings.others, both) = (false, Kind::Haproxy, false, false);
+            continue;
+        }
+        if *name == "--debug" {
+            settings.debug = true;
             continue;
         }
         let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
