@@ -98,16 +98,15 @@ impl Host {
 
     /// The edge's client, connected.
     pub async fn edge(&mut self) -> Result<&Edge, platform::edge::Error> {
-        let edge = match self.edge.take() {
-            Some(edge) => edge,
-            None => {
-                let edge = Edge::ensure(&self.config, &self.program).await?;
-                if let Some((config, program)) = &self.guard {
-                    // Without one the edge refuses to raise; everything else goes on.
-                    let _ = timeout(GUARD_WAIT, guard::ensure(config, program)).await;
-                }
-                edge.with_variables(self.variables.clone())
+        let edge = if let Some(edge) = self.edge.take() {
+            edge
+        } else {
+            let edge = Edge::ensure(&self.config, &self.program).await?;
+            if let Some((config, program)) = &self.guard {
+                // Without one the edge refuses to raise; everything else goes on.
+                let _ = timeout(GUARD_WAIT, guard::ensure(config, program)).await;
             }
+            edge.with_variables(self.variables.clone())
         };
         Ok(self.edge.insert(edge))
     }

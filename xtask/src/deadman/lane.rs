@@ -62,7 +62,7 @@ pub(super) fn run(options: &Options, number: u32, kills: u32) -> Result<Tally, S
     };
     let shop = Arc::new(Shop::create(&options.program, &folder, &manifest(options, haproxy.as_ref()))?);
     let began = process::now();
-    let mut lane = match Lane::begin(options, number, Arc::clone(&shop), haproxy) {
+    let mut lane = match Lane::begin(options, number, &shop, haproxy) {
         Ok(lane) => lane,
         Err(error) => {
             shop.down()?;
@@ -108,7 +108,7 @@ impl<'a> Lane<'a> {
     fn begin(
         options: &'a Options,
         number: u32,
-        shop: Arc<Shop>,
+        shop: &Arc<Shop>,
         haproxy: Option<Haproxy>,
     ) -> Result<Self, String> {
         let build =
@@ -129,11 +129,11 @@ impl<'a> Lane<'a> {
             builds: 2,
             course: Course::default(),
             haproxy,
-            shop: Arc::clone(&shop),
+            shop: Arc::clone(shop),
         };
         lane.load = Some(shop.load(RATE)?);
         build(2)?;
-        lane.course = Course::of(&shop)?;
+        lane.course = Course::of(shop)?;
         Ok(lane)
     }
 
@@ -195,7 +195,7 @@ impl<'a> Lane<'a> {
             self.judge(fault, raised, struck, seen);
         }
         if harm.stopped.is_some() {
-            self.wake(&mut harm)?;
+            self.wake(&mut harm);
         }
         drop(harm);
         self.recover(fault, controller, base)
@@ -349,7 +349,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Wakes what was stopped: whatever it was about to do must not give the canary traffic for long.
-    fn wake(&mut self, harm: &mut Harm) -> Result<(), String> {
+    fn wake(&mut self, harm: &mut Harm) {
         let (mut first, mut last) = (None, None);
         harm.stopped = None;
         let woken = process::now();
@@ -364,7 +364,6 @@ impl<'a> Lane<'a> {
         if let (Some(first), Some(last)) = (first, last) {
             self.tally.woken.push(last.duration_since(first).as_secs_f64());
         }
-        Ok(())
     }
 
     /// A controller comes back, and brings the record to where the splitter is.

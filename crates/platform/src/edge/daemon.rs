@@ -101,14 +101,13 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
     let (storage, mut state) = Storage::open(config)?;
     let children = Children::default();
     clean_up(&state, &children).await;
-    let (door, listen) = match &config.haproxy {
-        Some(_) => (None, config.listen.clone()),
-        None => {
-            let door = listen(config, &mut state).await?;
-            let refuse = |source| Error::Listen { address: config.listen.clone(), source };
-            let address = door.local_addr().map_err(refuse)?.to_string();
-            (Some(door), address)
-        }
+    let (door, listen) = if config.haproxy.is_some() {
+        (None, config.listen.clone())
+    } else {
+        let door = listen(config, &mut state).await?;
+        let refuse = |source| Error::Listen { address: config.listen.clone(), source };
+        let address = door.local_addr().map_err(refuse)?.to_string();
+        (Some(door), address)
     };
     let control = control::bind(&config.control_socket)?;
     let mut seed = [0_u8; 8];
@@ -126,13 +125,7 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
         changed: Notify::new(),
     });
     state.boots += 1;
-    let front = match &config.haproxy {
-        Some(haproxy) => Front::Haproxy(Follower::new(haproxy.clone(), boot.clone())),
-        None => {
-            let trusted = config.trusted_proxies.clone();
-            Front::Embedded(Splitter::trusting(boot.clone(), limits(), trusted))
-        }
-    };
+    let front = front(config, &boot);
     let ended = match front.guard() {
         // One that does not answer has no better words.
         Some(guard) => guard.status().await.ok().and_then(|status| status.ended),
@@ -141,6 +134,13 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
     forget_canary(&mut state, &boot, around.clock.as_ref(), ended);
     let host = Host::new(config.clone(), boot, listen, around, front, (storage, state));
     Ok(Start { host: Arc::new(host), door, control })
+}
+
+fn front(config: &EdgeConfig, boot: &str) -> Front {
+    if let Some(haproxy) = &config.haproxy {
+        return Front::Haproxy(Follower::new(haproxy.clone(), boot.to_owned()));
+    }
+    Front::Embedded(Splitter::trusting(boot.to_owned(), limits(), config.trusted_proxies.clone()))
 }
 
 /// The proxy's limits, with as many connections as there are file descriptors for, so that some are always left for the

@@ -154,13 +154,9 @@ fn assign<'a>(
         if assigned.iter().any(|(_, address)| *address == Some(*instance)) {
             continue;
         }
-        match assigned.iter_mut().find(|(_, address)| address.is_none()) {
-            Some(free) => free.1 = Some(*instance),
-            None => {
-                let count = instances.len();
-                return Err(format!("it has {} servers of a kind for {count} instances", slots.len()));
-            }
-        }
+        let free = assigned.iter_mut().find(|(_, address)| address.is_none());
+        let lacks = || format!("it has {} servers of a kind for {} instances", slots.len(), instances.len());
+        free.ok_or_else(lacks)?.1 = Some(*instance);
     }
     Ok(assigned)
 }

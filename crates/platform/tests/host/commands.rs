@@ -143,9 +143,9 @@ async fn a_grant_that_holds_keeps_its_weight() {
 async fn the_kill_switch_only_lowers_and_its_rollout_is_over() {
     let bed = Bed::new();
     let edge = bed.with_canary(60_000, OnExpiry::Rollback).await;
-    let lowered = edge.lower(percent(80.0)).await.unwrap();
+    let lowered = edge.lower(percent(80.0), None).await.unwrap();
     assert_eq!((lowered.from, lowered.to), (percent(50.0), percent(50.0)));
-    let lowered = edge.lower(percent(20.0)).await.unwrap();
+    let lowered = edge.lower(percent(20.0), None).await.unwrap();
     assert_eq!((lowered.from, lowered.to), (percent(50.0), percent(20.0)));
     let began = Instant::now();
     assert_eq!(edge.lower(Weight::ZERO, None).await.unwrap().to, Weight::ZERO);

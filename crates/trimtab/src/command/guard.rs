@@ -117,28 +117,28 @@ fn meant(place: &Where, global: &Global) -> Result<(Utf8PathBuf, Vec<EdgeConfig>
 }
 
 async fn watch(args: &Run, global: &Global) -> super::Result {
-    let config = match &args.config {
-        Some(path) => read(path)?,
-        None => {
-            let place = Where { environment: args.environment.clone(), service: args.service.clone() };
-            let (root, edges) = meant(&place, global)?;
-            let [edge] = edges.as_slice() else {
-                let message = "a guard watches over one service, and there are several";
-                let names: Vec<&str> = edges.iter().map(|edge| edge.service.as_str()).collect();
-                let problem = Problem::new(Code::ServiceUnknown, message);
-                return Err(vec![problem.hint(format!("add --service with one of: {}", names.join(", ")))]);
-            };
-            let layout = delivery::layout::Layout::of_project(&root);
-            edges::guard(&layout, edge).ok_or_else(|| {
-                let message = format!("{} has no use for a guard beside it", edge.environment);
-                let hint = "Trimtab's own proxy has it built in; one beside HAProxy needs a `haproxy` table \
-                            without `guard = false`";
-                vec![Problem::new(Code::RequestInvalid, message).hint(hint)]
-            })?
-        }
-    };
+    let config = if let Some(path) = &args.config { read(path)? } else { of_place(args, global)? };
     guard::run(config).await.map_err(|error| vec![error.problem()])?;
     Ok(Exit::Success)
+}
+
+/// The configuration of the guard of the one service that is meant.
+fn of_place(args: &Run, global: &Global) -> Result<GuardConfig, Vec<Problem>> {
+    let place = Where { environment: args.environment.clone(), service: args.service.clone() };
+    let (root, edges) = meant(&place, global)?;
+    let [edge] = edges.as_slice() else {
+        let message = "a guard watches over one service, and there are several";
+        let names: Vec<&str> = edges.iter().map(|edge| edge.service.as_str()).collect();
+        let problem = Problem::new(Code::ServiceUnknown, message);
+        return Err(vec![problem.hint(format!("add --service with one of: {}", names.join(", ")))]);
+    };
+    let layout = delivery::layout::Layout::of_project(&root);
+    edges::guard(&layout, edge).ok_or_else(|| {
+        let message = format!("{} has no use for a guard beside it", edge.environment);
+        let hint = "Trimtab's own proxy has it built in; one beside HAProxy needs a `haproxy` table without \
+                    `guard = false`";
+        vec![Problem::new(Code::RequestInvalid, message).hint(hint)]
+    })
 }
 
 fn read(path: &Utf8PathBuf) -> Result<GuardConfig, Vec<Problem>> {
@@ -294,9 +294,9 @@ async fn unguarded(config: &EdgeConfig) -> Result<Row, Problem> {
 }
 
 #[derive(Debug, Serialize)]
-struct Lowered {
+struct TakenBack {
     version: u32,
-    lowered: Vec<Change>,
+    changes: Vec<Change>,
     /// Where it could not be done, or is not confirmed.
     problems: Vec<ProblemWire>,
 }
@@ -343,7 +343,7 @@ async fn take_back(args: &Rollback, global: &Global, output: Output) -> super::R
         output.line("the rollout is recorded as taken back as soon as a controller runs: trimtab server");
     }
     let wires = output::wires(&problems);
-    output.conclude(&Lowered { version: 1, lowered: changes, problems: wires }, problems)
+    output.conclude(&TakenBack { version: 1, changes, problems: wires }, problems)
 }
 
 async fn lower_at_edge(config: &EdgeConfig, requested: &Requested) -> Result<Option<Change>, Problem> {
@@ -382,18 +382,14 @@ async fn lower_at_haproxy(config: &EdgeConfig, requested: &Requested) -> Result<
         None => None,
     };
     let done = match asked {
-        Some(status) => match status.owed {
-            Some(owed) => {
-                let message =
-                    format!("the guard owes the drain of {} until HAProxy answers", config.environment);
-                Err(Problem::new(Code::HaproxyUnreachable, message)
-                    .hint(format!("{}; it tries again by itself, see: trimtab guard status", owed.trouble)))
-            }
-            None => {
-                let rollout = status.ended.map(|ended| ended.rollout.to_string());
-                Ok(change("guard", rollout.filter(|_| before != Some(Weight::ZERO))))
-            }
-        },
+        Some(guard::Status { owed: Some(owed), .. }) => {
+            let message = format!("the guard owes the drain of {} until HAProxy answers", config.environment);
+            Err(Problem::new(Code::HaproxyUnreachable, message)
+                .hint(format!("{}; it tries again by itself, see: trimtab guard status", owed.trouble)))
+        }
+        Some(guard::Status { ended, .. }) => {
+            Ok(change("guard", ended.map(|ended| ended.rollout.to_string())))
+        }
         None => drain(front).await.map(|()| change("haproxy", None)),
     };
     let tell = async {
