@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, figures, tamper, test, tidy};
+use crate::{codegen, deadman, figures, tamper, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -14,6 +14,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
   tamper              change a ledger's file at random, --rounds N times (10,000), and see that every change is found
+  deadman             kill, stop and cut off the control plane, and see the canary taken back:
+                      [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N] [--debug];
+                      or quick (six kills, as in test)
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -27,6 +30,11 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             Place::find().and_then(|place| figures::run(&place, name, options))
         }
         ["tamper", ref options @ ..] => Place::find().and_then(|place| tamper::run(&place, options)),
+        ["deadman", "quick"] => Place::find().and_then(|place| deadman::quick(&place)).map(|remark| {
+            eprintln!("{remark}");
+            true
+        }),
+        ["deadman", ref options @ ..] => Place::find().and_then(|place| deadman::run(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

@@ -5,6 +5,7 @@
 
 mod codegen;
 mod command;
+mod deadman;
 mod figures;
 mod place;
 mod shell;

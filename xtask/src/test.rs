@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use delivery::text::duration;
 
-use crate::figures;
 use crate::place::Place;
 use crate::shell::Call;
 use crate::tamper;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
+use crate::{deadman, figures};
 use summary::Counts;
 
 /// How much is run.
@@ -57,6 +57,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("tidy", &mut || done(tidy::report(&Tree::load(&place.root)?, &[Family::Code])));
     step("tests", &mut || {
         tools::git(place).and_then(|()| tools::nextest(place))?;
+        tools::haproxy(place)?;
         let profile = if scope == Scope::Quick { "quick" } else { "default" };
         let result = cargo(&["nextest", "run", "--workspace", "--profile", profile])
             .run_watched(|line| counts.see(line));
@@ -64,6 +65,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     });
     step("kill -9 (quick)", &mut || figures::quick(place));
     step("tampering", &mut || tamper::quick(place));
+    step("dead man (quick)", &mut || tools::haproxy(place).and_then(|_| deadman::quick(place)));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

@@ -105,6 +105,9 @@ codes! {
     PlatformUnavailable = "0701", Infrastructure, "the platform does not answer";
     PortTaken = "0702", Infrastructure, "the port is taken";
     ProgramMissing = "0703", Infrastructure, "a program is missing";
+    HaproxyUnreachable = "0704", Infrastructure, "HAProxy does not answer";
+    HaproxyUnfit = "0705", Infrastructure, "HAProxy is not set up for canaries";
+    GuardUnavailable = "0706", Infrastructure, "the guard does not answer";
 
     EnvironmentUnknown = "0801", Usage, "there is no such environment";
     ServiceUnknown = "0802", Usage, "there is no such service";

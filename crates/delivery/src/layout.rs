@@ -86,6 +86,11 @@ impl Layout {
         self.root.join("edges").join(format!("{service}@{environment}"))
     }
 
+    /// A guard's durable state.
+    pub fn guard(&self, service: &ServiceName, environment: &EnvironmentName) -> Utf8PathBuf {
+        self.root.join("guards").join(format!("{service}@{environment}"))
+    }
+
     /// Captured output of an edge and of the revisions that it runs.
     pub fn edge_logs(&self, service: &ServiceName, environment: &EnvironmentName) -> Utf8PathBuf {
         self.root.join("logs").join("edges").join(format!("{service}@{environment}"))

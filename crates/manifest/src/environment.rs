@@ -11,6 +11,7 @@ use delivery::environment::{ApprovalRule, Environment, Freeze, FreezeWindow, Kpi
 use delivery::{EnvironmentName, GateName};
 
 use crate::format::{self, Moment};
+use crate::haproxy;
 use crate::issue::{Issue, Issues};
 use crate::listen::Doors;
 use crate::model::Front;
@@ -22,6 +23,7 @@ use crate::view::View;
 pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -> Vec<Environment> {
     let mut environments = Vec::new();
     let mut names: BTreeSet<String> = BTreeSet::new();
+    let services = root.names("service").len();
     let mut doors = Doors::new(root);
     for (view, words, span) in root.tables("environment") {
         let name = view.text("name");
@@ -37,7 +39,8 @@ pub(crate) fn all(root: View<'_>, gates: &References<'_>, issues: &mut Issues) -
         for (gate, span) in &listed {
             gates.check(gate, span, &words, issues);
         }
-        let strategy = strategy(view, &words, issues);
+        let mut strategy = strategy(view, &words, issues);
+        haproxy::check(view, &words, services, &mut strategy, issues);
         let approval = approval(view.table("approval"), view.has("approval"), &words, issues);
         let freezes = freezes(view, &words, issues);
         let kpis = kpis(view, &words, issues);
@@ -65,6 +68,7 @@ pub(crate) fn fronts(root: View<'_>) -> BTreeMap<EnvironmentName, Front> {
             .filter_map(|(text, _)| text.parse().ok())
             .collect(),
         override_header: view.text("override-header"),
+        haproxy: haproxy::front(view),
     };
     let views = root.tables("environment").into_iter().map(|(view, _, _)| view);
     views.filter_map(|view| Some((EnvironmentName::new(view.text("name")?).ok()?, front(view)))).collect()

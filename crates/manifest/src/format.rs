@@ -26,6 +26,10 @@ pub(crate) enum Format {
     Duration(u64, u64),
     /// A relative directory that does not leave the project.
     Directory,
+    /// An absolute path.
+    Path,
+    /// A name as HAProxy's configuration has it, with `{service}` in it or not.
+    Section,
     /// A relative glob that does not leave its directory.
     Glob,
     /// The same; with `!` in front it takes files out again.
@@ -95,6 +99,8 @@ impl Format {
             Self::TaskName => name(TaskName::new(text), text),
             Self::Duration(least, most) => bounded_duration(text, least, most),
             Self::Directory => directory(text).map(|_| ()),
+            Self::Path => absolute(text),
+            Self::Section => section(text),
             Self::Glob if text.starts_with('!') => {
                 Err(Trouble::new("a glob can't take files out here", "list what is meant, without `!`"))
             }
@@ -120,6 +126,8 @@ impl Format {
             Self::TaskName => "^[a-z0-9][a-z0-9:_./-]{0,62}$",
             Self::Duration(..) => "^[0-9]+(ms|s|m|h|d)$",
             Self::Directory | Self::Glob | Self::Selection => "^[^/]",
+            Self::Path => "^/[^\\x00]+$",
+            Self::Section => "^[A-Za-z0-9_.:{}-]+$",
             Self::UrlPath => "^/\\S*$",
             Self::Listen => "^\\S+:[0-9]{1,5}$",
             Self::Network => "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$",
@@ -138,6 +146,8 @@ impl Format {
             Self::Name | Self::TaskName => "name",
             Self::Duration(..) => "duration",
             Self::Directory => "relative directory",
+            Self::Path => "absolute path",
+            Self::Section => "name",
             Self::Glob | Self::Selection => "glob",
             Self::UrlPath => "URL path",
             Self::Listen => "address:port",
@@ -149,6 +159,28 @@ impl Format {
             Self::Moment => "moment",
         }
     }
+}
+
+fn absolute(text: &str) -> Result<(), Trouble> {
+    // The longest path that fits into a unix socket's address.
+    const BYTES_MAX: usize = 107;
+    if !text.starts_with('/') || text.contains('\0') {
+        return Err(Trouble::new("it is no absolute path", "begin it with `/`"));
+    }
+    if text.len() > BYTES_MAX {
+        return Err(Trouble::new(format!("it is longer than {BYTES_MAX} bytes"), "move the socket"));
+    }
+    Ok(())
+}
+
+fn section(text: &str) -> Result<(), Trouble> {
+    let plain = text.replace("{service}", "s");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    if plain.is_empty() || !plain.chars().all(allowed) {
+        let hint = "use letters, digits, `-`, `_`, `.` and `:`; `{service}` stands for the service's name";
+        return Err(Trouble::new("HAProxy has no such names", hint));
+    }
+    Ok(())
 }
 
 fn words(text: &str) -> Result<(), Trouble> {

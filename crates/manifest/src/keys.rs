@@ -192,6 +192,13 @@ static ENVIRONMENT: TableShape = TableShape {
              knows its name can use it, so choose one that is hard to guess. Such requests are not judged.",
         )
         .otherwise("no header does"),
+        Key::new(
+            "haproxy",
+            Shape::Table(&HAPROXY),
+            "{ socket = \"/run/haproxy/admin.sock\" }",
+            "An HAProxy on this machine that splits the traffic; `listen` then says where it does.",
+        )
+        .otherwise("Trimtab's own proxy splits the traffic"),
         Key::new("gates", Shape::Texts(Format::Name, false), "[\"tests\"]", "Gates that must have passed."),
         Key::new(
             "strategy",
@@ -236,6 +243,45 @@ static ENVIRONMENT: TableShape = TableShape {
             "The longest that taking a release back may take. Reported against, and alarmed on.",
         )
         .default("\"15m\""),
+    ],
+};
+
+static HAPROXY: TableShape = TableShape {
+    noun: "haproxy",
+    about: "How an HAProxy in front is reached. It decides who stays with which version and which client is believed, and \
+            counts no latencies: only errors are judged.",
+    keys: &[
+        Key::new(
+            "socket",
+            Shape::Text(Format::Path),
+            "\"/run/haproxy/admin.sock\"",
+            "The unix socket of its runtime API, with `level admin`.",
+        )
+        .required(),
+        Key::new(
+            "backend",
+            Shape::Text(Format::Section),
+            "\"shop\"",
+            "The backend; `{service}` in it is the service's name.",
+        )
+        .default("\"{service}\""),
+        Key::new(
+            "stable",
+            Shape::Text(Format::Section),
+            "\"stable\"",
+            "What the names of the servers for the old version begin with; a number from 1 follows.",
+        )
+        .default("\"stable\""),
+        Key::new("canary", Shape::Text(Format::Section), "\"canary\"", "The same for the new version.")
+            .default("\"canary\""),
+        Key::new(
+            "guard",
+            Shape::Flag,
+            "false",
+            "Whether a guard, a process of its own, takes the canary's traffic back when everything else is dead. Without \
+             one the canary keeps its weight then.",
+        )
+        .default("true"),
     ],
 };
 

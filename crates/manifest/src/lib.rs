@@ -13,6 +13,7 @@ pub mod detect;
 mod environment;
 mod format;
 mod graph;
+mod haproxy;
 mod hints;
 mod issue;
 mod keys;
@@ -39,7 +40,7 @@ use delivery::problem::Problem;
 use toml::de::{DeTable, DeValue};
 
 pub use load::{FILE_NAME, load};
-pub use model::{Front, Gate, Manifest, Readiness, Service, Task};
+pub use model::{Front, Gate, Haproxy, Manifest, Readiness, Service, Task};
 pub use policy::policy_digest;
 pub use reference::reference;
 pub use schema::schema;

@@ -39,6 +39,23 @@ pub struct Front {
     pub trusted_proxies: Vec<Network>,
     /// The request header that chooses the arm.
     pub override_header: Option<String>,
+    /// Another splitter than our own.
+    pub haproxy: Option<Haproxy>,
+}
+
+/// An HAProxy that splits the traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Haproxy {
+    /// The unix socket of its runtime API.
+    pub socket: Utf8PathBuf,
+    /// The backend's name; `{service}` in it stands for the service's name.
+    pub backend: String,
+    /// What the names of stable's servers begin with.
+    pub stable: String,
+    /// The same for the canary's.
+    pub canary: String,
+    /// Whether a guard watches over it.
+    pub guard: bool,
 }
 
 /// Something that is deployed: an artifact, and how to start it.

@@ -1,8 +1,8 @@
 //! The edge: one long-lived process for each service and environment, which runs the service's revisions and splits traffic
 //! between them.
 //!
-//! It holds the proxy that listens on the environment's address, the supervisor of the revisions' instances, and a control
-//! API over a unix socket (HTTP/1.1 and JSON, below `/v1/`). It is separate from the rest of Trimtab so that it goes on
+//! It holds the proxy that listens on the environment's address (or the reins of an HAProxy that does), the supervisor of the
+//! revisions' instances, and a control API over a unix socket (HTTP/1.1 and JSON, below `/v1/`). It is separate from the rest of Trimtab so that it goes on
 //! serving its last safe weights when the rest dies; a raised weight falls to 0 when nobody renews its grant.
 //! It deliberately decides nothing about a rollout: it does what commands say, in order, at most once each.
 //!
@@ -18,13 +18,15 @@ use delivery::network::Network;
 use delivery::{EnvironmentName, ServiceName};
 use serde::{Deserialize, Serialize};
 
-mod client;
-mod control;
+pub(crate) mod client;
+pub(crate) mod control;
 mod daemon;
 mod desk;
 mod error;
+mod follower;
+mod front;
 mod host;
-mod launch;
+pub(crate) mod launch;
 mod state;
 mod traffic;
 mod wire;
@@ -32,7 +34,9 @@ mod wire;
 pub use client::Edge;
 pub use daemon::{run, run_verified};
 pub use error::Error;
+pub(crate) use state::write_atomically;
 
+use crate::haproxy::Haproxy;
 pub use crate::supervisor::DigestOf;
 pub use wire::{
     ExpiredStatus, InstanceState, InstanceStatus, Lowered, Renewal, RevisionStatus, Role, Status,
@@ -54,6 +58,9 @@ pub struct EdgeConfig {
     /// The request header that names an arm while the canary is exposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub override_header: Option<String>,
+    /// HAProxy in front, instead of the proxy in this process; `listen` is then where HAProxy does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub haproxy: Option<HaproxyFront>,
     /// The control API's unix socket; see [`socket_path`].
     pub control_socket: Utf8PathBuf,
     /// Holds `state.json`, `effects.jsonl` and `edge.json`. One edge at a time.
@@ -62,8 +69,18 @@ pub struct EdgeConfig {
     pub log_directory: Utf8PathBuf,
 }
 
+/// HAProxy in front of an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HaproxyFront {
+    /// How it is reached.
+    pub haproxy: Haproxy,
+    /// The guard's socket; without one nobody takes a canary back when this edge dies.
+    pub guard: Option<Utf8PathBuf>,
+}
+
 /// Makes a folder that only this user may enter: states and logs tell what a service does.
-fn private_folder(folder: &Utf8Path) -> Result<(), Error> {
+pub(crate) fn private_folder(folder: &Utf8Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
         .map_err(Error::file("protect", folder))

@@ -231,7 +231,10 @@ impl<W: World> Hand<'_, W> {
             Ok(Renewal::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
             // With an answer outstanding the splitter may hold another weight than the record says; that comes first.
             Ok(Renewal::Lapsed) if answered => return Ok(Some(RollbackCause::GrantExpired)),
-            Ok(Renewal::Lapsed) => {}
+            Ok(Renewal::Withdrawn { by, reason }) if answered => {
+                return Ok(Some(RollbackCause::Requested { by, reason }));
+            }
+            Ok(Renewal::Lapsed | Renewal::Withdrawn { .. }) => {}
             Err(unreachable) => (self.driver.observe)(Notice::Trouble(&unreachable)),
         }
         Ok(None)

@@ -4,11 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::time::Duration;
 
 use delivery::effect::{Command, Effect, Outcome};
 use delivery::traffic::{Sample, Weight};
 use delivery::{RolloutId, Timestamp};
 use platform::edge::{Edge, EdgeConfig};
+use platform::guard::{self, GuardConfig};
+use tokio::time::timeout;
+
+/// How long a guard that is being started is waited for.
+const GUARD_WAIT: Duration = Duration::from_secs(3);
 
 /// What came of renewing a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +23,13 @@ pub enum Renewal {
     Held,
     /// The splitter took the traffic back, because it had not heard from us in time or was told to.
     Lapsed,
+    /// A person had the traffic taken back, past the ledger.
+    Withdrawn {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// A newer controller is in charge.
     Fenced {
         /// Its epoch.
@@ -58,6 +71,8 @@ pub struct Host {
     program: Vec<String>,
     variables: BTreeMap<String, String>,
     verify: Verify,
+    /// The guard of an environment behind HAProxy, and the program that starts one.
+    guard: Option<(GuardConfig, Vec<String>)>,
     edge: Option<Edge>,
 }
 
@@ -71,14 +86,27 @@ impl Host {
         variables: BTreeMap<String, String>,
         verify: Verify,
     ) -> Self {
-        Self { config, program, variables, verify, edge: None }
+        Self { config, program, variables, verify, guard: None, edge: None }
+    }
+
+    /// With a guard, which `program` starts when `--config FILE` is added to it.
+    #[must_use]
+    pub fn guarded(mut self, guard: Option<(GuardConfig, Vec<String>)>) -> Self {
+        self.guard = guard;
+        self
     }
 
     /// The edge's client, connected.
     pub async fn edge(&mut self) -> Result<&Edge, platform::edge::Error> {
-        let edge = match self.edge.take() {
-            Some(edge) => edge,
-            None => Edge::ensure(&self.config, &self.program).await?.with_variables(self.variables.clone()),
+        let edge = if let Some(edge) = self.edge.take() {
+            edge
+        } else {
+            let edge = Edge::ensure(&self.config, &self.program).await?;
+            if let Some((config, program)) = &self.guard {
+                // Without one the edge refuses to raise; everything else goes on.
+                let _ = timeout(GUARD_WAIT, guard::ensure(config, program)).await;
+            }
+            edge.with_variables(self.variables.clone())
         };
         Ok(self.edge.insert(edge))
     }
@@ -117,13 +145,18 @@ impl World for Host {
         match answer.map_err(|error| self.lost(error))? {
             platform::edge::Renewal::Held { .. } => Ok(Renewal::Held),
             platform::edge::Renewal::Fenced { epoch } => Ok(Renewal::Fenced { epoch }),
-            _ => Ok(Renewal::Lapsed),
+            platform::edge::Renewal::Expired { requested: Some(requested), .. } => {
+                Ok(Renewal::Withdrawn { by: requested.by, reason: requested.reason })
+            }
+            platform::edge::Renewal::Expired { requested: None, .. } | platform::edge::Renewal::None => {
+                Ok(Renewal::Lapsed)
+            }
         }
     }
 
     async fn lower(&mut self) -> Result<(), Unreachable> {
         let answer = match self.edge().await {
-            Ok(edge) => edge.lower(Weight::ZERO).await,
+            Ok(edge) => edge.lower(Weight::ZERO, None).await,
             Err(error) => Err(error),
         };
         answer.map(|_| ()).map_err(|error| self.lost(error))

@@ -361,6 +361,7 @@ impl Operations for Stage {
                 epoch: rollout.epoch,
                 revisions: Vec::new(),
                 storage_problem: None,
+                front_problem: None,
             })
         })();
         async move { status }.boxed()

@@ -9,7 +9,9 @@ use delivery::environment::Environment;
 use delivery::layout::Layout;
 use delivery::{EnvironmentName, Problem, RevisionId, ServiceName, text};
 use futures_util::future::join_all;
-use platform::edge::{Edge, EdgeConfig, InstanceState, InstanceStatus, RevisionStatus, Role};
+use platform::edge::{Edge, EdgeConfig, HaproxyFront, InstanceState, InstanceStatus, RevisionStatus, Role};
+use platform::guard::GuardConfig;
+use platform::haproxy::Haproxy;
 use rollout::state::State;
 use rollout::world::Host;
 use store::Blobs;
@@ -34,7 +36,59 @@ pub(crate) fn config(project: &Project, service: &ServiceName, environment: &Env
         listen,
         trusted_proxies: front.trusted_proxies,
         override_header: front.override_header,
+        haproxy: front
+            .haproxy
+            .map(|front| haproxy_front(&front, &project.layout, service, &environment.name)),
         ..running(&project.layout, service, &environment.name)
+    }
+}
+
+fn haproxy_front(
+    front: &manifest::Haproxy,
+    layout: &Layout,
+    service: &ServiceName,
+    environment: &EnvironmentName,
+) -> HaproxyFront {
+    let state_directory = layout.guard(service, environment);
+    let socket =
+        || platform::edge::socket_path(Utf8Path::new(SOCKETS), &state_directory, service, environment);
+    let haproxy = Haproxy {
+        socket: front.socket.clone(),
+        backend: front.backend.replace("{service}", service.as_str()),
+        stable: front.stable.clone(),
+        canary: front.canary.clone(),
+    };
+    HaproxyFront { haproxy, guard: front.guard.then(socket) }
+}
+
+/// The configuration of the guard beside an edge; `None` where none is needed.
+pub(crate) fn guard(layout: &Layout, edge: &EdgeConfig) -> Option<GuardConfig> {
+    let front = edge.haproxy.clone()?;
+    Some(GuardConfig {
+        socket: front.guard?,
+        haproxy: front.haproxy,
+        state_directory: layout.guard(&edge.service, &edge.environment),
+        log: layout.edge_logs(&edge.service, &edge.environment).join("guard.log"),
+        service: edge.service.clone(),
+        environment: edge.environment.clone(),
+    })
+}
+
+/// What an HAProxy in front of the service lacks for a release of so many instances; nothing where our own proxy is.
+pub(crate) async fn unfit(edge: &EdgeConfig, instances: u32) -> Option<Problem> {
+    let haproxy = &edge.haproxy.as_ref()?.haproxy;
+    match haproxy.read().await {
+        Ok(backend) if backend.slots() >= instances as usize => None,
+        Ok(backend) => {
+            let (slots, name) = (backend.slots(), &haproxy.backend);
+            let message = format!(
+                "HAProxy's backend {name:?} has {slots} servers of a kind for {instances} instances of {}",
+                edge.service
+            );
+            let hint = format!("write `server-template {} {instances} ...` there", haproxy.canary);
+            Some(Problem::new(Code::HaproxyUnfit, message).hint(hint))
+        }
+        Err(error) => Some(error.problem()),
     }
 }
 
@@ -52,6 +106,7 @@ pub(crate) fn running(layout: &Layout, service: &ServiceName, environment: &Envi
         listen: String::new(),
         trusted_proxies: Vec::new(),
         override_header: None,
+        haproxy: started_with(&state_directory).and_then(|config| config.haproxy),
         state_directory,
     }
 }
@@ -81,6 +136,15 @@ pub(crate) fn all(project: &Project) -> Vec<EdgeConfig> {
     pairs.collect()
 }
 
+/// Every edge that was ever started here, as it was the last time. Asks for neither manifest nor ledger.
+pub(crate) fn all_started(layout: &Layout) -> Vec<EdgeConfig> {
+    let folders = layout.root().join("edges").read_dir_utf8();
+    let folders = folders.into_iter().flatten().flatten();
+    let mut found: Vec<EdgeConfig> = folders.filter_map(|folder| started_with(folder.path())).collect();
+    found.sort_by_key(|config| (config.service.clone(), config.environment.clone()));
+    found
+}
+
 /// The world of one service in one environment. Before anything is started there, the artifact is hashed again and its
 /// provenance verified.
 pub(crate) fn host(project: &Project, service: &ServiceName, environment: &Environment) -> Host {
@@ -88,12 +152,9 @@ pub(crate) fn host(project: &Project, service: &ServiceName, environment: &Envir
     let passed =
         project.manifest.services.iter().filter(|other| other.name == *service).flat_map(|other| &other.pass);
     let variables = passed.filter_map(|name| Some((name.clone(), environment::variable(name)?))).collect();
-    Host::new(
-        config(project, service, environment),
-        program(),
-        variables,
-        Box::new(move |effect| verifier.check(effect)),
-    )
+    let config = config(project, service, environment);
+    let guard = guard(&project.layout, &config).map(|guard| (guard, guard_program()));
+    Host::new(config, program(), variables, Box::new(move |effect| verifier.check(effect))).guarded(guard)
 }
 
 /// How a release that should serve does: the record knows that it should, the edge whether it does.
@@ -235,6 +296,10 @@ async fn start(config: &EdgeConfig, output: Output) -> Option<Problem> {
 
 fn program() -> Vec<String> {
     vec![environment::program(), "edge".into()]
+}
+
+fn guard_program() -> Vec<String> {
+    vec![environment::program(), "guard".into(), "run".into()]
 }
 
 /// Puts what was signed where it is to run, and refuses anything else.

@@ -246,8 +246,17 @@ fn environments_planned(state: &State) -> Vec<Environment> {
 fn fronts_started(layout: &Layout, state: &State) -> BTreeMap<EnvironmentName, Front> {
     let started = state.slots.keys().filter_map(|(service, environment)| {
         let config = edges::started_with(&layout.edge(service, environment))?;
-        let front =
-            Front { trusted_proxies: config.trusted_proxies, override_header: config.override_header };
+        let front = Front {
+            trusted_proxies: config.trusted_proxies,
+            override_header: config.override_header,
+            haproxy: config.haproxy.map(|front| manifest::Haproxy {
+                socket: front.haproxy.socket,
+                backend: front.haproxy.backend,
+                stable: front.haproxy.stable,
+                canary: front.haproxy.canary,
+                guard: front.guard.is_some(),
+            }),
+        };
         Some((environment.clone(), front))
     });
     started.collect()

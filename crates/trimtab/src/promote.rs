@@ -131,6 +131,7 @@ impl Controller<'_> {
         self.verify(release)?;
         self.check_blockers(release, environment)?;
         // A platform that can't be had is said before a rollout begins, not after.
+        self.check_front(&service, environment).await?;
         let mut world = edges::host(self.project, &service, environment);
         world.edge().await.map_err(|error| vec![error.problem()])?;
         let plan = loop {
@@ -161,6 +162,7 @@ impl Controller<'_> {
         };
         self.verify(&good)?;
         // As in `promote`: what can't be carried out is not recorded.
+        self.check_front(&service, environment).await?;
         let mut world = edges::host(self.project, &service, environment);
         world.edge().await.map_err(|error| vec![error.problem()])?;
         let mut direct = environment.clone();
@@ -228,6 +230,20 @@ impl Controller<'_> {
             return Ok(());
         }
         Err(blockers.iter().map(|blocker| blocker.problem(release, &environment.name)).collect())
+    }
+
+    /// An HAProxy in front must be there and fit.
+    async fn check_front(
+        &self,
+        service: &ServiceName,
+        environment: &Environment,
+    ) -> Result<(), Vec<Problem>> {
+        let instances = self.project.manifest.service(service).map_or(1, |service| service.instances);
+        let config = edges::config(self.project, service, environment);
+        match edges::unfit(&config, instances).await {
+            Some(problem) => Err(vec![problem]),
+            None => Ok(()),
+        }
     }
 
     /// Provenance and contents, checked again before every promotion.

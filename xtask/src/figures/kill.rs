@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::effect::Effect;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
-use delivery::traffic::Weight;
 use delivery::{Event, RolloutId};
 
 use super::dice::Dice;
@@ -22,6 +20,7 @@ use super::evidence::{Faults, Record, examine};
 use super::process::{self, Running};
 use super::report::{Figure, Report};
 use super::shop::{Build, PATIENCE, Shop, load_counts};
+use super::strike::{self, Aim, Course};
 
 const MANIFEST: &str = include_str!("shop/kill9.toml");
 /// Requests a second in each lane.
@@ -42,24 +41,6 @@ pub(crate) struct Options {
     pub(crate) lanes: u32,
     /// Chooses where to strike.
     pub(crate) seed: u64,
-}
-
-/// How an undisturbed `ship` goes: bounds for choosing where to strike.
-#[derive(Debug, Clone, Copy, Default)]
-struct Course {
-    /// From the start to the plan, roughly.
-    lead: Duration,
-    whole: Duration,
-    commits: u32,
-    saves: u32,
-}
-
-/// Where to strike.
-#[derive(Debug, Clone, Copy)]
-enum Aim {
-    After(Duration),
-    Commit(u32, Duration),
-    Save(u32, Duration),
 }
 
 /// What came of a lane.
@@ -193,7 +174,7 @@ impl<'a> Lane<'a> {
         let mut load = self.shop.load(RATE)?;
         for bad in [false, true] {
             self.build(bad)?;
-            self.courses[usize::from(bad)] = self.course()?;
+            self.courses[usize::from(bad)] = Course::of(&self.shop)?;
         }
         let most = rounds * 3 + 10;
         let mut round = 0;
@@ -216,68 +197,9 @@ impl<'a> Lane<'a> {
         self.shop.commit(&Build { name, errors, seed: self.builds })
     }
 
-    /// Ships undisturbed and watches.
-    fn course(&self) -> Result<Course, String> {
-        let base = self.shop.records(0)?.last().map_or(0, |record| record.sequence);
-        let mut running = self.shop.start(&["ship"], "ship")?;
-        let (mut ledger, mut edge) = (self.shop.ledger_mark(), self.shop.edge_mark());
-        let mut course = Course::default();
-        while running.ended()?.is_none() {
-            if running.started.elapsed() > PATIENCE {
-                return Err("an undisturbed rollout does not end".into());
-            }
-            course.commits += u32::from(changed(&mut ledger, self.shop.ledger_mark()));
-            course.saves += u32::from(changed(&mut edge, self.shop.edge_mark()));
-            std::thread::sleep(process::GLANCE);
-        }
-        course.whole = running.started.elapsed();
-        let records = self.shop.records(base)?;
-        let planned = records.iter().find(|record| matches!(record.event, Event::RolloutPlanned { .. }));
-        let (Some(planned), Some(last)) = (planned, records.last()) else {
-            return Err("an undisturbed ship planned no rollout".into());
-        };
-        let rollout = last.at.duration_since(planned.at).unsigned_abs();
-        course.lead = course.whole.saturating_sub(rollout + Duration::from_millis(100));
-        Ok(course)
-    }
-
-    fn aim(&mut self, course: Course) -> Aim {
-        let soon = self.dice.time(Duration::ZERO, Duration::from_millis(6));
-        match self.dice.count(3) {
-            1 => Aim::After(self.dice.time(course.lead, course.whole)),
-            2 => Aim::Commit(self.dice.count(course.commits), soon),
-            _ => Aim::Save(self.dice.count(course.saves), soon),
-        }
-    }
-
     /// Waits for the point and kills; false when the program ended before.
     fn strike(&self, running: &mut Running, aim: Aim) -> Result<bool, String> {
-        let (mut ledger, mut edge) = (self.shop.ledger_mark(), self.shop.edge_mark());
-        let mut seen = 0;
-        while running.ended()?.is_none() {
-            let reached = match aim {
-                Aim::After(time) => running.started.elapsed() >= time,
-                Aim::Commit(count, _) => {
-                    seen += u32::from(changed(&mut ledger, self.shop.ledger_mark()));
-                    seen >= count
-                }
-                Aim::Save(count, _) => {
-                    seen += u32::from(changed(&mut edge, self.shop.edge_mark()));
-                    seen >= count
-                }
-            };
-            if reached {
-                if let Aim::Commit(_, delay) | Aim::Save(_, delay) = aim {
-                    std::thread::sleep(delay);
-                }
-                return running.kill();
-            }
-            if running.started.elapsed() > PATIENCE {
-                return Err("a rollout neither ends nor reaches its point".into());
-            }
-            std::thread::sleep(process::GLANCE);
-        }
-        Ok(false)
+        if strike::reach(&self.shop, running, aim)? { running.kill() } else { Ok(false) }
     }
 
     fn round(&mut self, round: u32) -> Result<(), String> {
@@ -315,7 +237,7 @@ impl<'a> Lane<'a> {
     fn torture(&mut self, bad: bool, base: u64) -> Result<Faults, String> {
         let mut faults = Faults::default();
         let course = self.courses[usize::from(bad)];
-        let aim = self.aim(course);
+        let aim = Aim::draw(&mut self.dice, course);
         let mut first = self.shop.start(&["ship"], "ship-first")?;
         let killed = self.strike(&mut first, aim)?;
         let at_kill = self.shop.records(base)?;
@@ -374,17 +296,7 @@ impl<'a> Lane<'a> {
             return;
         }
         self.tally.hits += 1;
-        let place = match records.last().map(|record| &record.event) {
-            Some(Event::EffectRequested { command }) => match &command.effect {
-                Effect::Start { .. } => "start requested",
-                Effect::SetWeight { weight, .. } if *weight == Weight::ZERO => "weight 0 requested",
-                Effect::SetWeight { .. } => "weight requested",
-                Effect::Promote { .. } => "promotion requested",
-                Effect::Retire { .. } => "retirement requested",
-            },
-            Some(event) => event.kind(),
-            None => "nothing",
-        };
+        let place = strike::place(records);
         *self.tally.places.entry(place.to_owned()).or_default() += 1;
     }
 
@@ -459,13 +371,6 @@ fn acknowledged(talk: &Utf8Path, records: &[Record], faults: &mut Faults) -> Res
         }
     }
     Ok(count)
-}
-
-/// Whether the mark is another one than before.
-fn changed<T: PartialEq>(before: &mut T, now: T) -> bool {
-    let differs = *before != now;
-    *before = now;
-    differs
 }
 
 /// Notes the highest weight in force for each rollout, as the edge itself says.

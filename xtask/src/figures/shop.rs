@@ -145,16 +145,21 @@ impl Shop {
         Ok(entries?.into_iter().filter(|entry| entry.number > after).collect())
     }
 
-    /// What the edge says now; `None` while it does not answer.
-    pub(crate) fn edge(&self) -> Option<EdgeView> {
+    /// Where the edge listens for commands.
+    pub(crate) fn edge_socket(&self) -> Option<Utf8PathBuf> {
         let config: Value =
             serde_json::from_str(&std::fs::read_to_string(self.edge_file("edge.json")).ok()?).ok()?;
-        let mut stream = UnixStream::connect(config["control_socket"].as_str()?).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let said: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        config["control_socket"].as_str().map(Utf8PathBuf::from)
+    }
+
+    /// What the edge says now; `None` while it does not answer.
+    pub(crate) fn edge(&self) -> Option<EdgeView> {
+        Self::edge_at(&self.edge_socket()?)
+    }
+
+    /// The same, over this socket.
+    pub(crate) fn edge_at(socket: &Utf8Path) -> Option<EdgeView> {
+        let said = Self::status_at(socket)?;
         let role = |revision: &Value| revision["role"].as_str().map(str::to_owned);
         Some(EdgeView {
             listen: said["listen"].as_str()?.to_owned(),
@@ -165,6 +170,16 @@ impl Shop {
         })
     }
 
+    /// What the edge or the guard behind the socket says of itself.
+    pub(crate) fn status_at(socket: &Utf8Path) -> Option<Value> {
+        let mut stream = UnixStream::connect(socket).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
     /// Changes with every commit to the ledger.
     pub(crate) fn ledger_mark(&self) -> Option<(i64, i64, u64)> {
         mark(&self.repository.join(".trimtab/ledger.db-wal"))
@@ -173,6 +188,11 @@ impl Shop {
     /// Changes with every save of the edge's state, which lies between doing a command and answering it.
     pub(crate) fn edge_mark(&self) -> Option<(i64, i64, u64)> {
         mark(&self.edge_file("state.json"))
+    }
+
+    /// The repository's folder.
+    pub(crate) fn repository(&self) -> &Utf8Path {
+        &self.repository
     }
 
     /// Starts open-loop load against the edge.

@@ -53,6 +53,11 @@ pub(super) fn git(place: &Place) -> Result<(), String> {
     program(place, &["git"], "git").map(drop)
 }
 
+/// HAProxy, which canaries are split with for real.
+pub(super) fn haproxy(place: &Place) -> Result<Utf8PathBuf, String> {
+    program(place, &["haproxy"], "haproxy")
+}
+
 /// Chromium's program.
 pub(super) fn chromium(place: &Place) -> Result<Utf8PathBuf, String> {
     program(place, &["chromium", "chromium-browser", "google-chrome"], "chromium")

@@ -30,6 +30,7 @@ const BANS: &[Ban] = &[
             "crates/delivery/src/clock.rs",
             "crates/pipeline/src/process.rs",
             "crates/platform/src/edge/",
+            "crates/platform/src/guard/launch.rs",
             "crates/platform/src/proxy/",
             "crates/platform/src/supervisor/",
             "crates/store/src/ledger.rs",
@@ -63,6 +64,7 @@ const BANS: &[Ban] = &[
         instead: "return a future, and let a driver own the task",
         owners: &[
             "crates/platform/src/edge/",
+            "crates/platform/src/guard/daemon.rs",
             "crates/platform/src/proxy/serve.rs",
             "crates/platform/src/proxy/tunnel.rs",
             "crates/platform/src/supervisor.rs",

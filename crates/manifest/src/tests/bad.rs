@@ -596,3 +596,48 @@ fn several_services_each_need_an_address() {
     let before = format!("{HEAD}{SERVICE}{web}[[environment]]\nname = \"e\"\n");
     all(&before, SEVERAL_SERVICES);
 }
+
+const BEHIND_HAPROXY: &[(&str, Expected)] = &[
+    ("haproxy = {}", (ManifestKeyMissing, "{}", "no `socket`", "socket = ")),
+    ("haproxy = { socket = \"h.sock\" }", (ManifestValue, "\"h.sock\"", "no absolute path", "`/`")),
+    (
+        "haproxy = { socket = \"/h.sock\", backend = \"a b\" }",
+        (ManifestValue, "\"a b\"", "HAProxy has no such names", "`{service}`"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\", stable = \"x\", canary = \"x\" }",
+        (ManifestValue, "haproxy", "names the servers of both versions alike", "different"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\" }\noverride-header = \"x-arm\"",
+        (ManifestValue, "override-header", "has no effect: HAProxy is in front", "use-server"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\" }\ntrusted-proxies = [\"10.0.0.0/8\"]",
+        (ManifestValue, "trusted-proxies", "has no effect: HAProxy is in front", "forwarding headers"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\" }\nstrategy = \"canary\"\nanalysis = { warm-up = \"1s\" }",
+        (ManifestValue, "warm-up", "counts no latencies", "remove it"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\" }\nstrategy = \"canary\"\ncanary = { sticky = { address = true } }",
+        (ManifestValue, "sticky", "HAProxy decides who stays where", "stick table"),
+    ),
+    (
+        "haproxy = { socket = \"/h.sock\" }\nstrategy = \"canary\"\ncanary = { steps = [{ weight = 0.2 }] }",
+        (ManifestValue, "haproxy", "asks for 0.2%, which HAProxy's weights can't say", "0.39"),
+    ),
+];
+
+#[test]
+fn what_haproxy_can_not_do_is_refused() {
+    all(&format!("{HEAD}{SERVICE}{ENVIRONMENT}"), BEHIND_HAPROXY);
+    let web = SERVICE.replace(".a]", ".web]");
+    let listen = "listen = { a = \"127.0.0.1:1\", web = \"127.0.0.1:2\" }\n";
+    let before = format!("{HEAD}{SERVICE}{web}[[environment]]\nname = \"e\"\n{listen}");
+    holds(
+        &format!("{before}haproxy = {{ socket = \"/h.sock\", backend = \"shop\" }}\n"),
+        (ManifestValue, "haproxy", "has one backend for 2 services", "`{service}`"),
+    );
+}

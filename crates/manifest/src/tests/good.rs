@@ -304,3 +304,19 @@ fn defaults_and_examples_fit_their_keys() {
     }
     walk(&crate::keys::MANIFEST);
 }
+
+#[test]
+fn behind_haproxy_no_latency_is_judged() {
+    let text = "version = 1\nproject = \"shop\"\n[service.a]\nartifact = [\"*\"]\nstart = [\"x\"]\n\
+        [[environment]]\nname = \"e\"\nlisten = \"127.0.0.1:8080\"\nstrategy = \"canary\"\n\
+        haproxy = { socket = \"/run/h.sock\" }\n";
+    let manifest = parse(text).unwrap();
+    let environment = &manifest.environments[0];
+    let last_bound_us = delivery::traffic::LATENCY_BOUNDS_US.last().unwrap();
+    assert!(environment.strategy.analysis.latency_from_ms > last_bound_us / 1_000);
+    let haproxy = manifest.fronts[&environment.name].haproxy.clone().unwrap();
+    assert_eq!(
+        (haproxy.backend.as_str(), haproxy.stable.as_str(), haproxy.guard),
+        ("{service}", "stable", true)
+    );
+}

@@ -19,9 +19,12 @@ use tokio::net::UnixStream;
 
 use super::wire::{ApplyRequest, Failure, LowerRequest, RenewRequest};
 use super::{EdgeConfig, Error, Lowered, Renewal, Status, launch};
+use crate::guard::Requested;
 
 /// For everything that is only looked up or switched.
 const ANSWER_MS_MAX: u64 = 5_000;
+/// For the kill switch, which HAProxy may have to confirm.
+const LOWER_MS_MAX: u64 = 8_000;
 /// On top of what a command's own limits add up to.
 const COMMAND_MARGIN_MS: u64 = 150_000;
 /// An answer is a status with a few dozen instances at most.
@@ -101,9 +104,10 @@ impl Edge {
     }
 
     /// The kill switch: the canary's weight falls to `weight` now if it is above. Needs no epoch, no controller and no disk,
-    /// and can only lower. The rollout is told that its grant expired.
-    pub async fn lower(&self, weight: Weight) -> Result<Lowered, Error> {
-        self.ask("lower the weight", "/v1/lower", Some(&LowerRequest { weight }), ANSWER_MS_MAX).await
+    /// and can only lower. The rollout is told that its grant expired, or who asked.
+    pub async fn lower(&self, weight: Weight, requested: Option<Requested>) -> Result<Lowered, Error> {
+        let request = LowerRequest { weight, requested };
+        self.ask("lower the weight", "/v1/lower", Some(&request), LOWER_MS_MAX).await
     }
 
     /// Everything that the edge knows about itself.
@@ -135,7 +139,7 @@ impl Edge {
 }
 
 /// One request and its answer. With a question it is a POST, otherwise a GET.
-async fn exchange<Q: Serialize, A: DeserializeOwned>(
+pub(crate) async fn exchange<Q: Serialize, A: DeserializeOwned>(
     socket: &Utf8Path,
     doing: &'static str,
     path: &'static str,

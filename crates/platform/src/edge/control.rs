@@ -45,8 +45,8 @@ pub(super) struct Reach {
 }
 
 /// Binds the control socket in a folder that only this user may enter; a dead edge's socket is replaced. The caller holds the
-/// state directory's lock, so no living edge has it.
-pub(super) fn bind(path: &Utf8Path) -> Result<UnixListener, Error> {
+/// state directory's lock, so nobody living has it.
+pub(crate) fn bind(path: &Utf8Path) -> Result<UnixListener, Error> {
     let refuse = |reason: String| Error::Socket { socket: path.to_owned(), reason };
     if path.as_str().len() > SOCKET_PATH_BYTES_MAX {
         return Err(refuse(format!("it is longer than {SOCKET_PATH_BYTES_MAX} bytes")));
@@ -69,16 +69,27 @@ pub(super) fn bind(path: &Utf8Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Serves for ever. A socket whose file was removed (cleaners of temporary folders do that) is bound again.
-pub(super) async fn serve(mut listener: UnixListener, reach: Reach) {
+/// Serves for ever.
+pub(super) async fn serve(listener: UnixListener, reach: Reach) {
     let path = reach.host.config.control_socket.clone();
+    serve_socket(listener, &path, move |request| answer(request, reach.clone())).await;
+}
+
+/// Answers requests for ever. A socket whose file was removed (cleaners of temporary folders do that) is bound again.
+pub(crate) async fn serve_socket<F>(
+    mut listener: UnixListener,
+    path: &Utf8Path,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = Answer> + Send + 'static,
+{
     let mut look = tokio::time::interval(SOCKET_LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = look.tick() => {
-                if !path.exists() && let Ok(again) = bind(&path) {
+                if !path.exists() && let Ok(again) = bind(path) {
                     listener = again;
                 }
                 continue;
@@ -89,11 +100,11 @@ pub(super) async fn serve(mut listener: UnixListener, reach: Reach) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let reach = reach.clone();
+        let answer = answer.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let reach = reach.clone();
-                async move { Ok::<_, Infallible>(answer(request, reach).await) }
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             // A caller that goes away is no news.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -104,13 +115,17 @@ pub(super) async fn serve(mut listener: UnixListener, reach: Reach) {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+/// An answer on a control socket.
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 async fn answer(request: Request<Incoming>, reach: Reach) -> Answer {
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
         (&Method::GET, "/v1/status") => json(StatusCode::OK, &reach.host.status()),
-        (&Method::GET, "/v1/sample") => json(StatusCode::OK, &reach.host.sample()),
+        (&Method::GET, "/v1/sample") => match reach.host.sample().await {
+            Ok(sample) => json(StatusCode::OK, &sample),
+            Err(problem) => failure(StatusCode::SERVICE_UNAVAILABLE, problem),
+        },
         (&Method::POST, "/v1/apply") => match take(body).await {
             Ok(request) => apply(request, &reach).await,
             Err(refusal) => refusal,
@@ -120,13 +135,7 @@ async fn answer(request: Request<Incoming>, reach: Reach) -> Answer {
             Err(refusal) => refusal,
         },
         (&Method::POST, "/v1/lower") => match take::<LowerRequest>(body).await {
-            Ok(request) => {
-                let lowered = reach.host.lower(request.weight);
-                let host = Arc::clone(&reach.host);
-                // The traffic is off the canary already; the record must not hold the answer up.
-                tokio::spawn(async move { host.save().await });
-                json(StatusCode::OK, &lowered)
-            }
+            Ok(request) => lower(request, &reach.host).await,
             Err(refusal) => refusal,
         },
         (&Method::POST, "/v1/shutdown") => {
@@ -134,6 +143,17 @@ async fn answer(request: Request<Incoming>, reach: Reach) -> Answer {
             json(StatusCode::OK, &serde_json::Value::Null)
         }
         (method, path) => failure(StatusCode::NOT_FOUND, format!("there is no {method} {path}")),
+    }
+}
+
+async fn lower(request: LowerRequest, host: &Arc<Host>) -> Answer {
+    let lowered = host.lower(request.weight, request.requested);
+    let saving = Arc::clone(host);
+    // What was decided is in force or on its way; the record must not hold the answer up.
+    tokio::spawn(async move { saving.save().await });
+    match host.front.settled().await {
+        Ok(()) => json(StatusCode::OK, &lowered),
+        Err(problem) => failure(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}; it is tried again")),
     }
 }
 
@@ -151,6 +171,9 @@ async fn apply(request: ApplyRequest, reach: &Reach) -> Answer {
 }
 
 async fn renew(request: &RenewRequest, reach: &Reach) -> Answer {
+    if let Err(problem) = reach.host.renew_at_guard(&request.rollout, request.epoch).await {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, problem);
+    }
     let (renewal, must_save) = reach.host.renew(&request.rollout, request.epoch);
     if must_save && let Err(problem) = reach.host.save().await {
         return failure(StatusCode::SERVICE_UNAVAILABLE, problem);
@@ -158,7 +181,8 @@ async fn renew(request: &RenewRequest, reach: &Reach) -> Answer {
     json(StatusCode::OK, &renewal)
 }
 
-async fn take<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
+/// A request's body.
+pub(crate) async fn take<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
     let bytes = Limited::new(body, REQUEST_BODY_BYTES_MAX)
         .collect()
         .await
@@ -167,7 +191,8 @@ async fn take<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
     serde_json::from_slice(&bytes).map_err(|error| failure(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-fn json<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
+/// An answer with a body.
+pub(crate) fn json<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
     let body = serde_json::to_vec(answer).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -177,6 +202,7 @@ fn json<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
     response
 }
 
-fn failure(status: StatusCode, message: String) -> Answer {
+/// An answer that says why not.
+pub(crate) fn failure(status: StatusCode, message: String) -> Answer {
     json(status, &Failure { message })
 }

@@ -22,11 +22,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::control::{self, Job, Reach};
 use super::desk::{Desk, Lookup, variables_of};
-use super::host::Host;
+use super::follower::Follower;
+use super::front::Front;
+use super::host::{Host, requested_by};
 use super::launch::{LastWords, Taken, last_words_path};
 use super::state::{Entry, State, Storage, write_atomically};
 use super::wire::{ExpiredStatus, Role};
 use super::{EdgeConfig, Error, private_folder};
+use crate::guard::Ended;
 use crate::process::{self, Children};
 use crate::proxy::limits::CONNECTIONS_MAX;
 use crate::proxy::{self, ProxyLimits, Splitter};
@@ -87,7 +90,8 @@ async fn run_with(
 /// Everything that can fail is done.
 struct Start {
     host: Arc<Host>,
-    front: TcpListener,
+    /// Where users come in; none where HAProxy listens.
+    door: Option<TcpListener>,
     control: UnixListener,
 }
 
@@ -97,9 +101,14 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
     let (storage, mut state) = Storage::open(config)?;
     let children = Children::default();
     clean_up(&state, &children).await;
-    let front = listen(config, &mut state).await?;
-    let listen =
-        front.local_addr().map_err(|source| Error::Listen { address: config.listen.clone(), source })?;
+    let (door, listen) = if config.haproxy.is_some() {
+        (None, config.listen.clone())
+    } else {
+        let door = listen(config, &mut state).await?;
+        let refuse = |source| Error::Listen { address: config.listen.clone(), source };
+        let address = door.local_addr().map_err(refuse)?.to_string();
+        (Some(door), address)
+    };
     let control = control::bind(&config.control_socket)?;
     let mut seed = [0_u8; 8];
     getrandom::fill(&mut seed).map_err(|error| Error::State {
@@ -116,10 +125,22 @@ async fn take_over(config: &EdgeConfig, digest_of: Option<DigestOf>) -> Result<S
         changed: Notify::new(),
     });
     state.boots += 1;
-    forget_canary(&mut state, &boot, around.clock.as_ref());
-    let splitter = Splitter::trusting(boot.clone(), limits(), config.trusted_proxies.clone());
-    let host = Host::new(config.clone(), boot, listen.to_string(), around, splitter, (storage, state));
-    Ok(Start { host: Arc::new(host), front, control })
+    let front = front(config, &boot);
+    let ended = match front.guard() {
+        // One that does not answer has no better words.
+        Some(guard) => guard.status().await.ok().and_then(|status| status.ended),
+        None => None,
+    };
+    forget_canary(&mut state, &boot, around.clock.as_ref(), ended);
+    let host = Host::new(config.clone(), boot, listen, around, front, (storage, state));
+    Ok(Start { host: Arc::new(host), door, control })
+}
+
+fn front(config: &EdgeConfig, boot: &str) -> Front {
+    if let Some(haproxy) = &config.haproxy {
+        return Front::Haproxy(Follower::new(haproxy.clone(), boot.to_owned()));
+    }
+    Front::Embedded(Splitter::trusting(boot.to_owned(), limits(), config.trusted_proxies.clone()))
 }
 
 /// The proxy's limits, with as many connections as there are file descriptors for, so that some are always left for the
@@ -215,7 +236,7 @@ async fn listen(config: &EdgeConfig, state: &mut State) -> Result<TcpListener, E
 
 /// After a restart only stable serves. The canary's controller is told that the grant ended, also one that said `hold`: the
 /// kill switch is acknowledged before it is on disk, so the state can't prove that it was not used.
-fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock) {
+fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock, ended: Option<Ended>) {
     state.revisions.retain(|_, record| record.role == Role::Stable);
     for record in state.revisions.values_mut() {
         record.processes.clear();
@@ -233,17 +254,20 @@ fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock) {
             weight: Weight::ZERO,
             outcome: "applied".into(),
         });
+        // The guard may have been first, and knows better why.
+        let ended = ended.filter(|ended| ended.rollout == exposure.rollout);
         state.expired = Some(ExpiredStatus {
             rollout: exposure.rollout,
             weight: exposure.weight,
-            at: clock.now(),
-            cause: "the edge was restarted".into(),
+            at: ended.as_ref().map_or_else(|| clock.now(), |ended| ended.at),
+            cause: ended.as_ref().map_or("the edge was restarted".into(), |ended| ended.cause.to_string()),
+            requested: ended.and_then(|ended| requested_by(&ended.cause)),
         });
     }
 }
 
 async fn serve(start: Start, environment: Lookup<'_>) -> Result<(), Error> {
-    let Start { host, front, control } = start;
+    let Start { host, door, control } = start;
     if let Err(problem) = host.save().await {
         // Stable is served all the same; what would raise a weight is refused until it can be written.
         say(&host, &problem);
@@ -254,10 +278,17 @@ async fn serve(start: Start, environment: Lookup<'_>) -> Result<(), Error> {
     let (desk_sender, jobs) = mpsc::channel(JOBS_MAX);
     let reach = Reach { host: Arc::clone(&host), desk: desk_sender, stop: stop.clone() };
     let mut front_stopped = stopped.clone();
-    let front = tokio::spawn(proxy::serve(front, host.splitter.clone(), async move {
+    let stop_front = async move {
         // The sender lives as long as this function.
         let _ = front_stopped.wait_for(|stop| *stop).await;
-    }));
+    };
+    let front = match (&host.front, door) {
+        (Front::Embedded(splitter), Some(door)) => {
+            tokio::spawn(proxy::serve(door, splitter.clone(), stop_front))
+        }
+        (Front::Haproxy(follower), _) => tokio::spawn(follower.clone().run(stop_front)),
+        (Front::Embedded(_), None) => tokio::spawn(stop_front),
+    };
     let background = [
         tokio::spawn(control::serve(control, reach)),
         tokio::spawn(watch_grant(Arc::clone(&host))),

@@ -35,6 +35,13 @@ pub(super) struct Desk<'a> {
 impl Desk<'_> {
     /// Applies a command; the error says why nothing was done, and that it may be tried again.
     pub(super) async fn apply(&self, request: ApplyRequest) -> Result<Outcome, String> {
+        let outcome = self.carry_out(request).await?;
+        // Also for an answer from before: it counts only while the front is as it says.
+        self.host.front.settled().await?;
+        Ok(outcome)
+    }
+
+    async fn carry_out(&self, request: ApplyRequest) -> Result<Outcome, String> {
         let ApplyRequest { command, variables } = request;
         {
             let mut books = self.host.books();
@@ -80,6 +87,9 @@ impl Desk<'_> {
     ) -> Result<Outcome, String> {
         let began = Instant::now();
         if let Some(reason) = self.unstartable(spec) {
+            return self.refuse(command, reason).await;
+        }
+        if let Some(reason) = self.host.front.lack_of_room(spec.instances.max(1)).await? {
             return self.refuse(command, reason).await;
         }
         if self.host.books().running.contains_key(&spec.id) {
@@ -157,14 +167,15 @@ impl Desk<'_> {
             None => return self.conclude(command, applied("it was not running"), None).await,
             Some(Role::Canary | Role::Retiring) => {}
         }
-        let drained = self.host.splitter.drained(id, Duration::from_millis(drain_ms)).await;
-        let left = self.host.splitter.in_flight(id);
+        // What still sends requests there must have heard of it.
+        self.host.front.settled().await?;
+        let (drained, left) = self.host.front.drained(id, Duration::from_millis(drain_ms)).await;
         self.drop_revision(id).await;
         let took = text::duration(began.elapsed().as_millis() as u64);
-        let outcome = if drained {
-            applied(&format!("drained and stopped in {took}"))
-        } else {
-            applied(&format!("stopped in {took}; {} cut off", text::count(left, "request")))
+        let outcome = match left {
+            _ if drained => applied(&format!("drained and stopped in {took}")),
+            Some(left) => applied(&format!("stopped in {took}; {} cut off", text::count(left, "request"))),
+            None => applied(&format!("stopped in {took}, after the whole time to drain")),
         };
         let entry = self.host.command_entry(command, "retire", self.host.books().weight, "applied");
         self.conclude(command, outcome, Some(entry)).await
@@ -179,7 +190,7 @@ impl Desk<'_> {
         let mut books = self.host.books();
         books.state.revisions.remove(id);
         self.host.route(&books);
-        self.host.splitter.forget(id);
+        self.host.front.forget(id);
         let running: Vec<RevisionId> = books.running.keys().cloned().collect();
         drop(books);
         let runs = |id: &str| running.iter().any(|revision| revision.as_str() == id);

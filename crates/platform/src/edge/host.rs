@@ -2,7 +2,7 @@
 //! instances that come and go.
 //!
 //! All of it is behind one short lock (the books); routes are always computed from the books while they are held, so the
-//! splitter never follows an older decision. Saving takes the books' newest state in the order of the saves. Invariant: the
+//! front never follows an older decision. Saving takes the books' newest state in the order of the saves. Invariant: the
 //! weight in force is never above that of a grant that is held, except under a grant that says `hold`.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,12 @@ use delivery::{RevisionId, RolloutId};
 use http::HeaderName;
 
 use super::EdgeConfig;
+use super::front::Front;
 use super::state::{Entry, Exposure, State, Storage};
 use super::wire::{ExpiredStatus, Lowered, Renewal, RevisionStatus, Role, Status};
 use crate::grant::{Grant, GrantError, Grants};
-use crate::proxy::{Arm, RetryPolicy, Routes, Splitter, boottime};
+use crate::guard::{self, Requested};
+use crate::proxy::{Arm, RetryPolicy, Routes, boottime};
 use crate::supervisor::{Revision, Surroundings};
 
 /// One edge at work.
@@ -29,7 +31,7 @@ pub(super) struct Host {
     /// The address really bound.
     pub(super) listen: String,
     pub(super) around: Arc<Surroundings>,
-    pub(super) splitter: Splitter,
+    pub(super) front: Front,
     override_header: Option<HeaderName>,
     books: Mutex<Books>,
     storage: Arc<tokio::sync::Mutex<Storage>>,
@@ -56,7 +58,7 @@ impl Host {
         boot: String,
         listen: String,
         around: Arc<Surroundings>,
-        splitter: Splitter,
+        front: Front,
         (storage, state): (Storage, State),
     ) -> Self {
         let mut grants = Grants::new();
@@ -75,7 +77,7 @@ impl Host {
         let storage = Arc::new(tokio::sync::Mutex::new(storage));
         // The manifest's check let only names of headers pass.
         let override_header = config.override_header.as_ref().and_then(|name| name.parse().ok());
-        Self { config, boot, listen, around, splitter, override_header, books: Mutex::new(books), storage }
+        Self { config, boot, listen, around, front, override_header, books: Mutex::new(books), storage }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
@@ -109,14 +111,14 @@ impl Host {
         result
     }
 
-    /// Gives the splitter what the books say.
+    /// Gives the front what the books say.
     pub(super) fn route(&self, books: &Books) {
         let arm = |id: &RevisionId| Arm {
             revision: id.clone(),
             instances: books.running.get(id).map(Revision::addresses).unwrap_or_default(),
         };
         let exposure = books.state.exposure.as_ref();
-        self.splitter.set_routes(Routes {
+        self.front.follow(Routes {
             stable: books.in_force(Role::Stable).map(arm),
             canary: books.in_force(Role::Canary).map(arm),
             weight: books.weight,
@@ -140,11 +142,18 @@ impl Host {
         if expiry.on_expiry == OnExpiry::Hold {
             return false;
         }
-        self.take_back(&mut books, &expiry.rollout, "expire", "nobody renewed its grant")
+        self.take_back(&mut books, &expiry.rollout, "expire", "nobody renewed its grant", None)
     }
 
     /// Weight 0 without a command; the rollout will be told.
-    fn take_back(&self, books: &mut Books, rollout: &RolloutId, effect: &str, cause: &str) -> bool {
+    fn take_back(
+        &self,
+        books: &mut Books,
+        rollout: &RolloutId,
+        effect: &str,
+        cause: &str,
+        requested: Option<Requested>,
+    ) -> bool {
         books.weight = Weight::ZERO;
         self.route(books);
         books.grants.settle(rollout);
@@ -159,12 +168,13 @@ impl Host {
             weight: exposure.weight,
             at,
             cause: cause.to_owned(),
+            requested,
         });
         true
     }
 
     /// The kill switch. It also stops a raise that is on its way to the disk.
-    pub(super) fn lower(&self, to: Weight) -> Lowered {
+    pub(super) fn lower(&self, to: Weight, requested: Option<Requested>) -> Lowered {
         let mut books = self.books();
         let from = books.weight;
         let raised = books.state.exposure.as_ref().map_or(from, |exposure| exposure.weight.max(from));
@@ -174,7 +184,8 @@ impl Host {
         let exposure = books.state.exposure.clone();
         match exposure {
             Some(exposure) if to == Weight::ZERO => {
-                self.take_back(&mut books, &exposure.rollout, "lower", "the kill switch was used");
+                let cause = "the kill switch was used";
+                self.take_back(&mut books, &exposure.rollout, "lower", cause, requested);
             }
             exposure => {
                 books.weight = to.min(from);
@@ -202,6 +213,7 @@ impl Host {
                 &exposure.rollout,
                 "lower",
                 "its traffic was taken back during a promotion",
+                None,
             );
         }
     }
@@ -233,8 +245,8 @@ impl Host {
         }
         let rose = books.note_epoch();
         if let Some(expired) = books.state.expired.as_ref().filter(|expired| expired.rollout == *rollout) {
-            let ExpiredStatus { weight, at, cause, .. } = expired.clone();
-            return (Renewal::Expired { weight, at, cause }, rose);
+            let ExpiredStatus { weight, at, cause, requested, .. } = expired.clone();
+            return (Renewal::Expired { weight, at, cause, requested }, rose);
         }
         let now = boottime();
         let renewed = match books.grants.renew(now, rollout, epoch) {
@@ -255,16 +267,33 @@ impl Host {
             Err(GrantError::Expired { .. }) => {
                 // It ran out between two looks of the timer.
                 let weight = books.weight;
-                self.take_back(&mut books, rollout, "expire", "nobody renewed its grant");
+                self.take_back(&mut books, rollout, "expire", "nobody renewed its grant", None);
                 let at = self.around.clock.now();
-                Renewal::Expired { weight, at, cause: "nobody renewed its grant".into() }
+                Renewal::Expired { weight, at, cause: "nobody renewed its grant".into(), requested: None }
             }
         };
         (renewal, rose)
     }
 
-    pub(super) fn sample(&self) -> Sample {
-        self.splitter.sample(self.around.clock.now())
+    /// Renews at the guard, before anything is renewed here: the weight stays only as long as both hold. What the guard ended
+    /// is taken back here too. The error says that it did not answer, so nothing was renewed.
+    pub(super) async fn renew_at_guard(&self, rollout: &RolloutId, epoch: u64) -> Result<(), String> {
+        let raised = self.books().state.exposure.as_ref().is_some_and(|raised| raised.rollout == *rollout);
+        let Some(guard) = self.front.guard().filter(|_| raised) else { return Ok(()) };
+        let (cause, requested) = match guard.renew(rollout, epoch).await.map_err(|error| error.to_string())? {
+            // Our own books have seen that epoch too, or will refuse the renewal.
+            guard::Answer::Held { .. } | guard::Answer::Fenced { .. } => return Ok(()),
+            guard::Answer::None => ("the guard does not know its grant".to_owned(), None),
+            guard::Answer::Ended { cause, .. } => (cause.to_string(), requested_by(&cause)),
+        };
+        self.take_back(&mut self.books(), rollout, "expire", &cause, requested);
+        // It is in force; a full disk is shown in the status.
+        let _ = self.save().await;
+        Ok(())
+    }
+
+    pub(super) async fn sample(&self) -> Result<Sample, String> {
+        self.front.sample(self.around.clock.now()).await
     }
 
     pub(super) fn status(&self) -> Status {
@@ -286,7 +315,8 @@ impl Host {
             on_expiry: raised.map(|exposure| exposure.on_expiry),
             expired: state.expired.clone(),
             epoch: state.epoch,
-            revisions: books.revision_statuses(&self.splitter),
+            revisions: books.revision_statuses(&self.front),
+            front_problem: self.front.trouble(),
             storage_problem: books.storage_problem.clone(),
         }
     }
@@ -327,6 +357,14 @@ impl Host {
             weight,
             outcome: outcome.to_owned(),
         }
+    }
+}
+
+/// The person behind a guard's decision, where it was one.
+pub(super) fn requested_by(cause: &guard::Cause) -> Option<Requested> {
+    match cause {
+        guard::Cause::Requested(requested) => Some(requested.clone()),
+        guard::Cause::Expired | guard::Cause::Restarted => None,
     }
 }
 
@@ -403,7 +441,7 @@ impl Books {
         self.grants.give(now, grant).map(|()| ttl)
     }
 
-    fn revision_statuses(&self, splitter: &Splitter) -> Vec<RevisionStatus> {
+    fn revision_statuses(&self, front: &Front) -> Vec<RevisionStatus> {
         let status = |(id, record): (&RevisionId, &super::state::Record)| {
             let revision = self.running.get(id)?;
             Some(RevisionStatus {
@@ -411,7 +449,7 @@ impl Books {
                 role: record.role,
                 log: revision.log_path(),
                 missing: revision.missing().to_vec(),
-                asked: splitter.asked(id).requests,
+                asked: front.asked(id),
                 instances: revision.status(),
             })
         };

@@ -84,8 +84,13 @@ pub(super) async fn start(config: &EdgeConfig, program: &[String]) -> Result<Edg
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this module owns the start of the daemon")]
-fn spawn(program: &[String], config: &Utf8Path, log: &Utf8Path) -> Result<tokio::process::Child, Error> {
+/// Starts `program... --config FILE` in a process group of its own, with its output in the log.
+#[expect(clippy::disallowed_methods, reason = "this module owns the start of daemons")]
+pub(crate) fn spawn(
+    program: &[String],
+    config: &Utf8Path,
+    log: &Utf8Path,
+) -> Result<tokio::process::Child, Error> {
     let fresh = std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX);
     let mut options = File::options();
     options.create(true);

@@ -312,7 +312,7 @@ fn last_of(path: &Utf8Path) -> io::Result<Option<u64>> {
 }
 
 /// Replaces a file as a whole and durably.
-pub(super) fn write_atomically(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
@@ -337,6 +337,7 @@ mod tests {
             listen: "127.0.0.1:0".into(),
             trusted_proxies: Vec::new(),
             override_header: None,
+            haproxy: None,
             control_socket: root.join("s.sock"),
             state_directory: root.clone(),
             log_directory: root,

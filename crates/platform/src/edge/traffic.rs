@@ -2,6 +2,7 @@
 //!
 //! Raising and promoting go to disk first and then to the splitter; lowering goes to the splitter first and does not need the
 //! disk. While a change is on its way to the disk, the kill switch and the timer of the grant may come in between: they win.
+//! Behind HAProxy a raise needs the guard's grant before all that.
 //! Invariant: no weight is raised and no revision promoted before that is on disk.
 
 use delivery::RevisionId;
@@ -9,6 +10,7 @@ use delivery::effect::{Command, Outcome};
 use delivery::traffic::Weight;
 
 use super::desk::{Desk, applied};
+use super::front::Permit;
 use super::host::{Books, Host};
 use super::state::{Exposure, Record};
 use super::wire::Role;
@@ -30,6 +32,13 @@ enum Change {
 impl Desk<'_> {
     pub(super) async fn set_weight(&self, command: &Command, wanted: Exposure) -> Result<Outcome, String> {
         let done = applied(&format!("{} has {}", wanted.revision, wanted.weight));
+        if wanted.weight > self.host.books().weight {
+            match self.host.front.permit(&wanted).await {
+                Permit::Granted => {}
+                Permit::Fenced(epoch) => return Ok(Outcome::Fenced { epoch }),
+                Permit::Refused(reason) => return self.refuse(command, reason).await,
+            }
+        }
         match self.begin_weight(command, &wanted, &done) {
             Change::Lowered => {
                 // What was lowered stays lowered: on a full disk the answer is given all the same.

@@ -9,6 +9,8 @@ use delivery::{RevisionId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::guard::Requested;
+
 /// `POST /v1/apply`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ApplyRequest {
@@ -28,6 +30,9 @@ pub(super) struct RenewRequest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LowerRequest {
     pub(super) weight: Weight,
+    /// The person who asks for it, where known.
+    #[serde(default)]
+    pub(super) requested: Option<Requested>,
 }
 
 /// Any answer but 200.
@@ -54,6 +59,9 @@ pub enum Renewal {
         at: Timestamp,
         /// One clause for people.
         cause: String,
+        /// The person who asked for it, where it was one.
+        #[serde(default)]
+        requested: Option<Requested>,
     },
     /// A newer controller is in charge.
     Fenced {
@@ -166,6 +174,9 @@ pub struct Status {
     pub revisions: Vec<RevisionStatus>,
     /// The last failure to write the state, while it lasts.
     pub storage_problem: Option<String>,
+    /// What keeps HAProxy from being as it should, while it lasts.
+    #[serde(default)]
+    pub front_problem: Option<String>,
 }
 
 impl Status {
@@ -186,4 +197,7 @@ pub struct ExpiredStatus {
     pub at: Timestamp,
     /// One clause for people.
     pub cause: String,
+    /// The person who asked for it, where it was one.
+    #[serde(default)]
+    pub requested: Option<Requested>,
 }

@@ -47,6 +47,7 @@ impl Bed {
             listen: "127.0.0.1:0".into(),
             trusted_proxies: Vec::new(),
             override_header: None,
+            haproxy: None,
             state_directory,
             log_directory: root.join("logs"),
         };

@@ -143,12 +143,12 @@ async fn a_grant_that_holds_keeps_its_weight() {
 async fn the_kill_switch_only_lowers_and_its_rollout_is_over() {
     let bed = Bed::new();
     let edge = bed.with_canary(60_000, OnExpiry::Rollback).await;
-    let lowered = edge.lower(percent(80.0)).await.unwrap();
+    let lowered = edge.lower(percent(80.0), None).await.unwrap();
     assert_eq!((lowered.from, lowered.to), (percent(50.0), percent(50.0)));
-    let lowered = edge.lower(percent(20.0)).await.unwrap();
+    let lowered = edge.lower(percent(20.0), None).await.unwrap();
     assert_eq!((lowered.from, lowered.to), (percent(50.0), percent(20.0)));
     let began = Instant::now();
-    assert_eq!(edge.lower(Weight::ZERO).await.unwrap().to, Weight::ZERO);
+    assert_eq!(edge.lower(Weight::ZERO, None).await.unwrap().to, Weight::ZERO);
     assert!(began.elapsed() < Duration::from_secs(1));
     let Renewal::Expired { cause, .. } = edge.renew(&rollout(2), 1).await.unwrap() else { panic!() };
     assert_eq!(cause, "the kill switch was used");
@@ -173,7 +173,7 @@ async fn on_a_full_disk_weights_only_fall() {
     assert_eq!(status.revision(Role::Stable).unwrap().id, revision(1));
     assert!(status.storage_problem.is_some());
     applied(&edge, weight(2, 5, percent(10.0), 60_000, OnExpiry::Rollback)).await;
-    assert_eq!(edge.lower(Weight::ZERO).await.unwrap().from, percent(10.0));
+    assert_eq!(edge.lower(Weight::ZERO, None).await.unwrap().from, percent(10.0));
     assert_eq!(edge.status().await.unwrap().weight, Weight::ZERO);
     std::fs::remove_dir(&obstacle).unwrap();
     refused(&edge, raise).await;

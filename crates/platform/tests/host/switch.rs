@@ -33,7 +33,7 @@ async fn the_kill_switch_wins_over_a_promotion_on_its_way_to_the_disk() {
         let promote = command(round, 3, Effect::Promote { revision: revision(round) });
         let (promoted, lowered) = tokio::join!(edge.apply(&promote), async {
             tokio::time::sleep(Duration::from_micros(u64::from(round % 20) * 100)).await;
-            edge.lower(Weight::ZERO).await.unwrap()
+            edge.lower(Weight::ZERO, None).await.unwrap()
         });
         let promoted = promoted.unwrap();
         if lowered.from == Weight::ZERO {
@@ -78,7 +78,7 @@ async fn the_kill_switch_answers_however_many_clients_there_are() {
         clients.push(client.unwrap());
     }
     assert!(clients.len() > 400, "{}", clients.len());
-    let lowered = tokio::time::timeout(Duration::from_secs(1), edge.lower(Weight::ZERO)).await;
+    let lowered = tokio::time::timeout(Duration::from_secs(1), edge.lower(Weight::ZERO, None)).await;
     assert_eq!(lowered.unwrap().unwrap().from, percent(50.0));
 }
 
@@ -86,7 +86,7 @@ async fn the_kill_switch_answers_however_many_clients_there_are() {
 async fn a_lowered_weight_does_not_come_back_with_the_edge() {
     let bed = Bed::new();
     let edge = bed.with_canary(60_000, OnExpiry::Hold).await;
-    edge.lower(Weight::ZERO).await.unwrap();
+    edge.lower(Weight::ZERO, None).await.unwrap();
     kill(&edge).await;
     let edge = bed.edge().await;
     let status = edge.status().await.unwrap();

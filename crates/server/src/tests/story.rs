@@ -208,10 +208,12 @@ pub(super) fn status(percent: f64) -> platform::edge::Status {
             weight: Weight::from_percent(10.0).unwrap(),
             at: at(1_000),
             cause: "the grant ran out".into(),
+            requested: None,
         }),
         epoch: 1,
         revisions: Vec::new(),
         storage_problem: None,
+        front_problem: None,
     }
 }
 

@@ -106,6 +106,13 @@ async fn project_checks(project: &Project) -> Vec<Check> {
     for config in edges::all(project) {
         let serves = serving.contains(&(config.service.clone(), config.environment.clone()));
         checks.push(edge(&config, serves).await);
+        if let Some(front) = &config.haproxy {
+            let instances = manifest.service(&config.service).map_or(1, |service| service.instances);
+            checks.push(match edges::unfit(&config, instances).await {
+                Some(problem) => bad("haproxy", &problem),
+                None => good("haproxy", format!("backend {:?} is fit for canaries", front.haproxy.backend)),
+            });
+        }
     }
     checks
 }
@@ -204,6 +211,7 @@ async fn edge(config: &EdgeConfig, serves: bool) -> Check {
             let ready = text::count(health.ready as u64, "instance");
             good("edge", format!("{place}: {ready} ready"))
         }
+        (None, _) if config.haproxy.is_some() => good("edge", format!("{place}: it does not run")),
         (None, _) => match std::net::TcpListener::bind(&config.listen) {
             Ok(_) => good("edge", format!("{place}: the address is free")),
             Err(error) => {

@@ -1,7 +1,8 @@
 //! `trimtab down`: stops what runs on this host.
 
 use delivery::exit::Exit;
-use platform::edge::Edge;
+use platform::edge::{Edge, EdgeConfig};
+use platform::guard::Guard;
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -31,6 +32,14 @@ struct Stopped {
     stopped: Vec<String>,
 }
 
+/// Ends the guard beside an edge that has ended. One that still holds a grant or owes a drain goes on.
+async fn end_guard(config: &EdgeConfig) {
+    if let Some(socket) = config.haproxy.as_ref().and_then(|front| front.guard.as_ref()) {
+        // Not running is what was asked for.
+        let _ = Guard::at(socket).shutdown().await;
+    }
+}
+
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
     if let Some(name) = &args.environment {
@@ -48,6 +57,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
             output.line(format!("would stop {place}"));
         } else {
             edge.shutdown().await.map_err(|error| vec![error.problem()])?;
+            end_guard(&config).await;
             output.line(format!("stopped {place}"));
         }
         stopped.push(place);

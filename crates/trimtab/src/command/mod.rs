@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod edge;
 pub(crate) mod explain;
+pub(crate) mod guard;
 pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod load;

@@ -10,6 +10,7 @@ use delivery::rollout::{RollbackCause, RolloutOutcome};
 use delivery::traffic::Weight;
 use delivery::{Problem, RolloutId};
 use platform::edge::Edge;
+use platform::guard::Requested;
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -203,7 +204,11 @@ async fn lower(args: &Args, project: &Project, problems: Vec<Problem>, output: O
         if !meant || args.dry_run {
             continue;
         }
-        let change = edge.lower(Weight::ZERO).await.map_err(|error| vec![error.problem()])?;
+        let by =
+            project.actor(args.identity.as_deref()).map_or_else(|_| "somebody".into(), |by| by.to_string());
+        let requested = Requested { by, reason: args.reason.clone() };
+        let change =
+            edge.lower(Weight::ZERO, Some(requested)).await.map_err(|error| vec![error.problem()])?;
         if change.from > change.to {
             lowered.push(format!(
                 "{} in {}: {} → {}",
