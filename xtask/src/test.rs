@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use delivery::text::duration;
 
+use crate::chaos;
 use crate::figures;
 use crate::place::Place;
 use crate::shell::Call;
@@ -62,6 +63,9 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
         result.and_then(|()| counts.remark())
     });
     step("kill -9 (quick)", &mut || figures::quick(place));
+    step("power cuts", &mut || tools::strace(place).and_then(|()| chaos::powercut_quick(place)));
+    step("EIO", &mut || tools::strace(place).and_then(|()| chaos::eio_quick(place)));
+    step("disk full", &mut || chaos::diskfull_quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

@@ -5,12 +5,12 @@
 //! tell; the binary under test is the one that users get.
 
 mod bad_build;
-mod dice;
+pub(crate) mod dice;
 mod evidence;
 mod kill;
-mod process;
-mod report;
-mod shop;
+pub(crate) mod process;
+pub(crate) mod report;
+pub(crate) mod shop;
 mod small;
 
 use camino::Utf8PathBuf;
