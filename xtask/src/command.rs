@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, deadman, figures, tamper, test, tidy};
+use crate::{chaos, codegen, deadman, figures, tamper, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -17,6 +17,11 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   deadman             kill, stop and cut off the control plane, and see the canary taken back:
                       [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N] [--debug];
                       or quick (six kills, as in test)
+  powercut [--images N] [--events N] [--seed N] [--control]
+                      cut the power of recorded runs of the release binary, and open what is left; the control must lose
+  eio [--sweep N]     let the k-th fsync fail for k = 1..N (200) while events pour in
+  diskfull [--rounds N]
+                      fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -35,6 +40,13 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             true
         }),
         ["deadman", ref options @ ..] => Place::find().and_then(|place| deadman::run(&place, options)),
+        ["powercut", ref options @ ..] => Place::find().and_then(|place| chaos::powercut(&place, options)),
+        ["eio", ref options @ ..] => Place::find().and_then(|place| chaos::eio(&place, options)),
+        ["diskfull", ref options @ ..] => Place::find().and_then(|place| chaos::diskfull(&place, options)),
+        // What `diskfull` runs beneath mounts of its own.
+        ["chaos-full", ref arguments @ ..] => chaos::full(arguments),
+        // What `powercut` records, beneath strace.
+        ["chaos-stage", ref arguments @ ..] => chaos::stage(arguments),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

@@ -3,6 +3,7 @@
 //! Leaves out everything that a user of Trimtab could want: that belongs in the binary. Invariant: nothing here is needed
 //! to build or run Trimtab, and a missing component is an error that is said aloud, never a silent skip.
 
+mod chaos;
 mod codegen;
 mod command;
 mod deadman;

@@ -14,10 +14,9 @@ use delivery::text::duration;
 
 use crate::place::Place;
 use crate::shell::Call;
-use crate::tamper;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
-use crate::{deadman, figures};
+use crate::{chaos, deadman, figures, tamper};
 use summary::Counts;
 
 /// How much is run.
@@ -66,6 +65,9 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("kill -9 (quick)", &mut || figures::quick(place));
     step("tampering", &mut || tamper::quick(place));
     step("dead man (quick)", &mut || tools::haproxy(place).and_then(|_| deadman::quick(place)));
+    step("power cuts", &mut || tools::strace(place).and_then(|()| chaos::powercut_quick(place)));
+    step("EIO", &mut || tools::strace(place).and_then(|()| chaos::eio_quick(place)));
+    step("disk full", &mut || chaos::diskfull_quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

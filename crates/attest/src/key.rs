@@ -203,8 +203,11 @@ impl SigningKey {
         let removed = std::fs::remove_file(&draft);
         written.map_err(failed("write"))?;
         removed.map_err(failed("clean up beside"))?;
-        // The name is durable once the folder is.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))
+        // The name is durable once the folder is, and the folder's once the one above it is.
+        let above = folder.parent().filter(|above| !above.as_str().is_empty());
+        [Some(folder), above].into_iter().flatten().try_for_each(|folder| {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))
+        })
     }
 
     /// The key in the file; `None` when there is no file. Refused when others may read the file, or replace it in its folder or

@@ -79,11 +79,21 @@ pub struct HaproxyFront {
     pub guard: Option<Utf8PathBuf>,
 }
 
-/// Makes a folder that only this user may enter: states and logs tell what a service does.
+/// Makes a folder that only this user may enter: states and logs tell what a service does. Its name and that of the folder
+/// that it lies in are durable afterwards, or a power cut could take a state along that was written well.
 pub(crate) fn private_folder(folder: &Utf8Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-        .map_err(Error::file("protect", folder))
+        .map_err(Error::file("protect", folder))?;
+    let above = folder.ancestors().skip(1).take(2).filter(|above| !above.as_str().is_empty());
+    above.into_iter().try_for_each(|above| {
+        let synced = std::fs::File::open(above).and_then(|opened| opened.sync_all());
+        // A folder that may be entered but not read belongs to somebody else, who made it long ago.
+        synced.or_else(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(Error::file("sync", above)(error)),
+        })
+    })
 }
 
 /// The longest path that fits into a unix socket's address, in bytes.

@@ -358,7 +358,8 @@ impl Blobs {
         if !parent.is_dir() {
             make_directory(&parent)?;
             // The new directory's own name must last, too.
-            parent.ancestors().skip(1).take(2).try_for_each(sync_directory)?;
+            // The names of the two folders above it, and of the store itself.
+            parent.ancestors().skip(1).take(3).try_for_each(sync_directory)?;
         }
         temporary.rename(&target)?;
         Ok(parent)

@@ -202,6 +202,11 @@ impl Shop {
         self.start(&["load", &url, "--rate", &rate, "--seconds", "3600", "--format", "json"], "load")
     }
 
+    /// The project's folder.
+    pub(crate) fn repository(&self) -> &Utf8Path {
+        &self.repository
+    }
+
     /// Stops everything, and gives the processes that are still there afterwards.
     pub(crate) fn down(&self) -> Result<Vec<u32>, String> {
         self.ask(&["down"])?;

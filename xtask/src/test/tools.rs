@@ -58,6 +58,11 @@ pub(super) fn haproxy(place: &Place) -> Result<Utf8PathBuf, String> {
     program(place, &["haproxy"], "haproxy")
 }
 
+/// strace, beneath which the power-cut and EIO steps record.
+pub(super) fn strace(place: &Place) -> Result<(), String> {
+    program(place, &["strace"], "strace").map(drop)
+}
+
 /// Chromium's program.
 pub(super) fn chromium(place: &Place) -> Result<Utf8PathBuf, String> {
     program(place, &["chromium", "chromium-browser", "google-chrome"], "chromium")
