@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, figures, test, tidy};
+use crate::{codegen, figures, overload, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -13,6 +13,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                our style as a test: prints file:line: message
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
+  overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -25,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["figures", name, ref options @ ..] => {
             Place::find().and_then(|place| figures::run(&place, name, options))
         }
+        ["overload", ref options @ ..] => Place::find().and_then(|place| overload::run(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

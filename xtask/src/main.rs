@@ -6,6 +6,7 @@
 mod codegen;
 mod command;
 mod figures;
+mod overload;
 mod place;
 mod shell;
 mod test;

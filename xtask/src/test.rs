@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use delivery::text::duration;
 
-use crate::figures;
 use crate::place::Place;
 use crate::shell::Call;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
+use crate::{figures, overload};
 use summary::Counts;
 
 /// How much is run.
@@ -62,6 +62,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
         result.and_then(|()| counts.remark())
     });
     step("kill -9 (quick)", &mut || figures::quick(place));
+    step("overload (quick)", &mut || overload::quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

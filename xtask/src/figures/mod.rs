@@ -8,9 +8,9 @@ mod bad_build;
 mod dice;
 mod evidence;
 mod kill;
-mod process;
-mod report;
-mod shop;
+pub(crate) mod process;
+pub(crate) mod report;
+pub(crate) mod shop;
 mod small;
 
 use camino::Utf8PathBuf;
@@ -97,14 +97,14 @@ fn settings(options: &[&str]) -> Result<Settings, String> {
 }
 
 /// A new folder beside the build results: on a real disk, and not in the checkout.
-fn folder(place: &Place, part: &str) -> Result<Utf8PathBuf, String> {
+pub(crate) fn folder(place: &Place, part: &str) -> Result<Utf8PathBuf, String> {
     let folder = place.target.join("figures").join(format!("{part}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{folder}: {error}"))?;
     Ok(folder)
 }
 
 /// Prints the report. What was measured is kept when a bound is broken, for whoever looks for the reason.
-fn finish(report: &Report, folder: &Utf8PathBuf) -> bool {
+pub(crate) fn finish(report: &Report, folder: &Utf8PathBuf) -> bool {
     report.print();
     if report.holds() {
         let _ = std::fs::remove_dir_all(folder);
