@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{chaos, codegen, deadman, figures, tamper, test, tidy};
+use crate::{chaos, codegen, deadman, figures, overload, tamper, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -22,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   eio [--sweep N]     let the k-th fsync fail for k = 1..N (200) while events pour in
   diskfull [--rounds N]
                       fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
+  overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["chaos-full", ref arguments @ ..] => chaos::full(arguments),
         // What `powercut` records, beneath strace.
         ["chaos-stage", ref arguments @ ..] => chaos::stage(arguments),
+        ["overload", ref options @ ..] => Place::find().and_then(|place| overload::run(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

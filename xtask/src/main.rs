@@ -8,6 +8,7 @@ mod codegen;
 mod command;
 mod deadman;
 mod figures;
+mod overload;
 mod place;
 mod shell;
 mod tamper;

@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::shell::Call;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
-use crate::{chaos, deadman, figures, tamper};
+use crate::{chaos, deadman, figures, overload, tamper};
 use summary::Counts;
 
 /// How much is run.
@@ -68,6 +68,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("power cuts", &mut || tools::strace(place).and_then(|()| chaos::powercut_quick(place)));
     step("EIO", &mut || tools::strace(place).and_then(|()| chaos::eio_quick(place)));
     step("disk full", &mut || chaos::diskfull_quick(place));
+    step("overload (quick)", &mut || overload::quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

@@ -33,9 +33,24 @@ pub const ARTIFACT_BYTES_MAX: u64 = 2 << 30;
 /// One API request's body.
 pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
 /// Concurrent connections of one server; more wait for a place.
-pub const CONNECTIONS_MAX: usize = 512;
+pub const CONNECTIONS_MAX: usize = 12_288;
 /// Concurrent live-update streams of one server. Below [`CONNECTIONS_MAX`], so that streams leave room for requests.
-pub const STREAMS_MAX: usize = 256;
+pub const STREAMS_MAX: usize = 10_240;
+/// Live-update streams that may be told each record, however far back. With more of them, one that falls behind is told of a
+/// gap instead.
+pub const STREAMS_EXACT_MAX: usize = 256;
+/// Requests of one server that only read, at once; a few more wait, the rest is refused.
+pub const READS_MAX: usize = 32;
+/// Requests that wait until others have read.
+pub const READS_WAITING_MAX: usize = 256;
+/// Requests that change something, at once. They have places of their own, so that no other work keeps a rollback waiting.
+pub const CHANGES_MAX: usize = 32;
+/// Requests that report, at once.
+pub const REPORTS_MAX: usize = 256;
+/// Bytes of the bodies of all requests that report.
+pub const REPORT_BODIES_BYTES_MAX: usize = 32 << 20;
+/// Open files that a server asks to be allowed: its connections, and what it needs beside them.
+pub const FILES_WANTED: u64 = 16_384;
 /// Events in one report from outside, and in one commit of them.
 pub const REPORT_EVENTS_MAX: usize = 256;
 /// One name in a report: a source, an id, a service, an environment, an artifact.

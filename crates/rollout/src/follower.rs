@@ -23,7 +23,8 @@ impl Follower {
     /// Reads the whole ledger.
     pub fn open(ledger: Ledger) -> Result<Self, store::Error> {
         let mut follower = Self { ledger, state: State::default() };
-        follower.catch_up()?;
+        // Nobody asks for what is folded in: the ledger may hold more than fits into memory.
+        follower.advance(drop)?;
         Ok(follower)
     }
 
@@ -51,6 +52,11 @@ impl Follower {
 
     fn fold_on(&mut self) -> Result<Vec<Recorded>, store::Error> {
         let mut news = Vec::new();
+        self.advance(|recorded| news.push(recorded))?;
+        Ok(news)
+    }
+
+    fn advance(&mut self, mut tell: impl FnMut(Recorded)) -> Result<(), store::Error> {
         loop {
             let entries = self.ledger.read(self.state.size, READ_RECORDS)?;
             let last = entries.len() < READ_RECORDS;
@@ -58,13 +64,13 @@ impl Follower {
                 match entry {
                     Entry::Record(recorded) => {
                         self.state.apply(&recorded);
-                        news.push(recorded);
+                        tell(recorded);
                     }
                     Entry::Quarantined { sequence, reason } => self.state.quarantine(sequence, reason),
                 }
             }
             if last {
-                return Ok(news);
+                return Ok(());
             }
         }
     }

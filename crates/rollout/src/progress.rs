@@ -122,6 +122,20 @@ impl Rollout {
         }
     }
 
+    /// The same without its looks, which are most of it: enough to decide whether it can be taken back.
+    pub fn outline(&self) -> Self {
+        let Self { plan, holder, pending, begun, cause, .. } = self;
+        Self {
+            plan: plan.clone(),
+            holder: holder.clone(),
+            pending: pending.clone(),
+            begun: begun.clone(),
+            cause: cause.clone(),
+            looks: Vec::new(),
+            ..*self
+        }
+    }
+
     /// Whether it has not ended.
     pub fn active(&self) -> bool {
         self.outcome.is_none()

@@ -126,6 +126,7 @@ function listen() {
   const events = new EventSource(after ? `/events?after=${after}` : "/events");
   events.onopen = () => state("live", "Live");
   events.onmessage = () => schedule(0);
+  events.addEventListener("gap", () => schedule(0));
   events.onerror = () => {
     state("lost", "Reconnecting…");
     // A browser gives up when it was refused; try again ourselves.

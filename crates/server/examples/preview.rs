@@ -316,12 +316,8 @@ impl Stage {
 }
 
 impl Operations for Stage {
-    fn rollback(
-        &self,
-        actor: Actor,
-        rollout: RolloutId,
-        reason: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
+    fn rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
+        let rollout = rollout.plan.id;
         let cause = RollbackCause::Requested { by: actor.to_string(), reason };
         async move { self.record(&actor, Event::RollbackRequested { rollout, cause }).await }.boxed()
     }
@@ -458,6 +454,7 @@ async fn main() -> Result<(), Failure> {
         recall: path.join("reports.db"),
         identity: "ana@example.com".into(),
         operations: Arc::new(Stage { ledger, clock: clock.clone(), rules }),
+        limits: server::Limits::default(),
         clock: clock.clone(),
     };
     let running = server::start(config).await?;

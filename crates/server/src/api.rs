@@ -174,7 +174,7 @@ pub(crate) async fn rollback(
     let Json(request) = body.map_err(|rejection| unreadable(&rejection))?;
     let reason = reason(&request.reason, true)?;
     let id = rollout_id(&id)?;
-    app.operations.rollback(permit.actor(), id.clone(), reason).await?;
+    app.roll_back(permit.actor(), id.clone(), reason).await?;
     Ok(accepted(pages::driven(&app, &id).await?))
 }
 

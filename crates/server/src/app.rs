@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use delivery::clock::millis_between;
-use delivery::limits::STREAMS_MAX;
-use delivery::{Actor, Clock, EnvironmentName, ServiceName, Timestamp};
+use delivery::code::Code;
+use delivery::{Actor, Clock, EnvironmentName, Problem, RolloutId, ServiceName, Timestamp};
+use rollout::progress::Rollout;
 use store::Ledger;
 use tokio::sync::{Semaphore, watch};
 
 use crate::Config;
+use crate::admission::Admission;
 use crate::chronicle::{self, Chronicle};
 use crate::guard::Guard;
 use crate::intake::Intake;
+use crate::limits::Limits;
 use crate::operations::{Operations, Rules};
 use crate::refusal::Refusal;
 
@@ -57,6 +60,8 @@ pub(crate) struct App {
     pub(crate) ledger: Ledger,
     pub(crate) recall: Utf8PathBuf,
     pub(crate) intake: Intake,
+    pub(crate) limits: Limits,
+    pub(crate) admission: Admission,
     pub(crate) streams: Arc<Semaphore>,
     /// The sequence up to which everything is folded in.
     pub(crate) folded: watch::Sender<u64>,
@@ -85,7 +90,9 @@ impl App {
             ledger: config.ledger,
             recall: config.recall,
             intake,
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            limits: config.limits,
+            admission: Admission::new(config.limits),
+            streams: Arc::new(Semaphore::new(config.limits.streams)),
             folded: watch::Sender::new(chronicle.state().size),
             stopped,
             chronicle: RwLock::new(chronicle),
@@ -102,6 +109,23 @@ impl App {
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.clock.now();
         self.chronicle().state().last_at.map_or(now, |last| last.max(now))
+    }
+
+    /// Asks for a rollout to be taken back, from what is folded in: the ledger is read only when it is not known yet.
+    pub(crate) async fn roll_back(
+        self: &Arc<Self>,
+        actor: Actor,
+        id: RolloutId,
+        reason: String,
+    ) -> Result<(), Refusal> {
+        let known = |app: &Self| app.chronicle().state().rollouts.get(&id).map(Rollout::outline);
+        let mut rollout = known(self);
+        if rollout.is_none() {
+            blocking(self, |app| Ok(app.catch_up()?)).await?;
+            rollout = known(self);
+        }
+        let unknown = || Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}"));
+        Ok(self.operations.rollback(actor, rollout.ok_or_else(unknown)?, reason).await?)
     }
 
     /// What holds beside the ledger now.
@@ -145,6 +169,10 @@ impl App {
             // What was folded before a person was erased still has the address.
             let anew = if chronicle::erases(&entries) { Some(Chronicle::of(&self.ledger)?) } else { None };
             let mut chronicle = self.chronicle.write().unwrap_or_else(PoisonError::into_inner);
+            if chronicle.state().size != size {
+                // Somebody else was faster.
+                continue;
+            }
             match anew {
                 Some(anew) => *chronicle = anew,
                 None => chronicle.take(entries),

@@ -102,13 +102,13 @@ impl Chronicle {
         self.places.get(rollout).cloned().unwrap_or_default()
     }
 
-    /// The notices after the sequence; `None` when they are so many that the ledger must be read.
-    pub(crate) fn notices(&self, after: u64) -> Option<Vec<Notice>> {
+    /// The notices after the sequence, at most so many; `None` when that is so far back that the ledger must be read.
+    pub(crate) fn notices(&self, after: u64, most: usize) -> Option<Vec<Notice>> {
         if after < self.notices_after {
             return None;
         }
         let from = self.notices.partition_point(|notice| notice.sequence <= after);
-        Some(self.notices.range(from..).cloned().collect())
+        Some(self.notices.range(from..).take(most).cloned().collect())
     }
 
     /// Folds the entries in.

@@ -14,18 +14,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Form;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest as _, FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use delivery::Actor;
-use delivery::limits::REQUEST_BODY_BYTES_MAX;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::admission::{Admission, Hold};
 use crate::app::App;
 use crate::refusal::Refusal;
 
@@ -203,38 +203,38 @@ impl Guard {
     }
 
     /// Lets a request that changes something through, or not. Its body is read only after its sender is known.
-    async fn change(&self, request: Request) -> Result<Request, Refusal> {
+    async fn change(&self, admission: &Admission, request: Request) -> Result<(Request, Hold), Refusal> {
         let headers = request.headers();
         if let Some(credential) = headers.get(AUTHORIZATION) {
             if !bearer(credential).is_some_and(|token| self.is_token(token)) {
                 return Err(token_wrong());
             }
             self.origin(headers, false)?;
-            return Ok(bounded(request).await?.0);
+            let (request, _, hold) = admission.change(request).await?;
+            return Ok((request, hold));
         }
         if !self.in_session(headers) {
             return Err(token_missing());
         }
         self.origin(headers, true)?;
         let form = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(FORM.as_bytes()));
-        let (request, bytes) = bounded(request).await?;
+        let (request, bytes, hold) = admission.change(request).await?;
         let carried = if form { form_token(bytes).await } else { None };
         let carried = carried.unwrap_or_default();
         if same(&Sha256::digest(carried).into(), &Sha256::digest(&self.form).into()) {
-            return Ok(request);
+            return Ok((request, hold));
         }
         Err(Refusal::refused(StatusCode::FORBIDDEN, "the form is not one that this server made")
             .hint("reload the page and try again"))
     }
 
     /// Lets a report through, or not. Programs report: a session is no excuse, nor is the token that changes things.
-    async fn report(&self, request: Request) -> Result<Request, Refusal> {
+    fn report(&self, request: &Request) -> Result<(), Refusal> {
         let token = request.headers().get(AUTHORIZATION).and_then(bearer);
         if !token.is_some_and(|token| same(&Sha256::digest(token).into(), &self.report_token)) {
             return Err(report_token_wrong());
         }
-        self.origin(request.headers(), false)?;
-        Ok(bounded(request).await?.0)
+        self.origin(request.headers(), false)
     }
 }
 
@@ -243,17 +243,6 @@ fn bearer(credential: &http::HeaderValue) -> Option<&str> {
     // The scheme's case does not matter (RFC 9110, 11.1).
     let (scheme, token) = credential.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// The body, which may not be larger than the limit.
-async fn bounded(request: Request) -> Result<(Request, Bytes), Refusal> {
-    let (parts, body) = request.into_parts();
-    let bytes = to_bytes(body, REQUEST_BODY_BYTES_MAX).await.map_err(|_| {
-        let sentence =
-            format!("the request's body is larger than {REQUEST_BODY_BYTES_MAX} bytes, or broke off");
-        Refusal::invalid(StatusCode::PAYLOAD_TOO_LARGE, sentence)
-    })?;
-    Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
 }
 
 async fn form_token(bytes: Bytes) -> Option<String> {
@@ -281,23 +270,28 @@ fn report_token_wrong() -> Refusal {
         .hint("send: Authorization: Bearer TOKEN, with the token in .trimtab/keys/report-token")
 }
 
-/// The choke point: each route passes through it with its policy.
+/// The choke point: each route passes through it with its policy. Who may not ask takes no place of those who may.
 pub(crate) async fn admit(app: Arc<App>, policy: Policy, request: Request, next: Next) -> Response {
+    match pass(&app, policy, request).await {
+        Ok((request, _hold)) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn pass(app: &App, policy: Policy, request: Request) -> Result<(Request, Hold), Refusal> {
     match policy {
-        Policy::Read => next.run(request).await,
-        Policy::Change => match app.guard.change(request).await {
-            Ok(mut request) => {
-                request.extensions_mut().insert(Permit(app.identity.clone()));
-                next.run(request).await
-            }
-            Err(refusal) => refusal.into_response(),
-        },
-        Policy::Report => match app.guard.report(request).await {
-            Ok(mut request) => {
-                request.extensions_mut().insert(Reporter(()));
-                next.run(request).await
-            }
-            Err(refusal) => refusal.into_response(),
-        },
+        Policy::Read => Ok((request, app.admission.read().await?)),
+        Policy::Change => {
+            let (mut request, hold) = app.guard.change(&app.admission, request).await?;
+            request.extensions_mut().insert(Permit(app.identity.clone()));
+            Ok((request, hold))
+        }
+        Policy::Report => {
+            app.guard.report(&request)?;
+            app.intake.has_room()?;
+            let (mut request, hold) = app.admission.report(request).await?;
+            request.extensions_mut().insert(Reporter(()));
+            Ok((request, hold))
+        }
     }
 }

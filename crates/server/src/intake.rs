@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use delivery::limits::{BATCH_RECORDS_MAX, REPORTS_WAITING_MAX};
+use delivery::limits::BATCH_RECORDS_MAX;
 use delivery::report::{Origin, Report};
 use delivery::{Actor, Event};
 use store::{Basis, Recall};
@@ -39,23 +39,30 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// The intake, and what [`run`] takes from.
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Delivery>) {
+    pub(crate) fn new(waiting_max: usize) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
         // Not bounded itself: `room` bounds what is in it, by events.
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self { queue, room: Arc::new(Semaphore::new(REPORTS_WAITING_MAX)) }, waiting)
+        (Self { queue, room: Arc::new(Semaphore::new(waiting_max)) }, waiting)
+    }
+
+    /// Refuses while there is no room for even one more event, before a body is read for nothing.
+    pub(crate) fn has_room(&self) -> Result<(), Refusal> {
+        if self.room.available_permits() > 0 { Ok(()) } else { Err(full()) }
     }
 
     /// Has the reports recorded and returns their sequences, in order.
     pub(crate) async fn take(&self, reports: Vec<Report>) -> Result<Vec<u64>, Refusal> {
         let wanted = u32::try_from(reports.len()).unwrap_or(u32::MAX);
-        let room = self.room.clone().try_acquire_many_owned(wanted).map_err(|_| {
-            Refusal::busy("more events wait to be recorded than the server holds").hint("send it again later")
-        })?;
+        let room = self.room.clone().try_acquire_many_owned(wanted).map_err(|_| full())?;
         let (reply, answer) = oneshot::channel();
         let stopping = || Refusal::busy("the server is about to stop").hint("send it again later");
         self.queue.send(Delivery { reports, reply, _room: room }).map_err(|_| stopping())?;
         Ok(answer.await.map_err(|_| stopping())??)
     }
+}
+
+fn full() -> Refusal {
+    Refusal::busy("more events wait to be recorded than the server holds").hint("send it again later")
 }
 
 /// Records what comes until the server stops. What it leaves unanswered was not acknowledged.

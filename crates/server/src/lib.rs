@@ -7,6 +7,7 @@
 //!
 //! Invariant: nothing changes unless `guard` let the request through, which every route names a policy for (`routes`).
 
+mod admission;
 mod api;
 mod app;
 mod assets;
@@ -16,12 +17,14 @@ mod chronicle;
 mod guard;
 mod icon;
 mod intake;
+mod limits;
 mod listen;
 mod live;
 mod operations;
 mod pages;
 mod refusal;
 mod routes;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -38,6 +41,7 @@ use tokio::sync::watch;
 
 use app::App;
 use intake::Intake;
+pub use limits::Limits;
 pub use operations::{Approval, Operations, Rules};
 
 /// How long answers under way may take once the server is told to stop.
@@ -61,6 +65,8 @@ pub struct Config {
     pub identity: String,
     /// Does what pages ask for.
     pub operations: Arc<dyn Operations>,
+    /// What it takes on at once.
+    pub limits: Limits,
     /// The present.
     pub clock: Arc<dyn Clock>,
 }
@@ -144,7 +150,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let listener = tokio::net::TcpListener::bind(asked).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
     let (stop, stopped) = watch::channel(false);
-    let (intake, waiting) = Intake::new();
+    let limits = config.limits;
+    let (intake, waiting) = Intake::new(limits.reports_waiting);
     let opened = tokio::task::spawn_blocking({
         let stopped = stopped.clone();
         move || App::open(config, address, intake, stopped)
@@ -154,6 +161,6 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let follow = tokio::spawn(app::follow(app.clone()));
     let intake = tokio::spawn(intake::run(app.clone(), waiting));
     let router = routes::router(app);
-    let serve = tokio::spawn(listen::serve(listener, router, listen::LIMITS, stopped));
+    let serve = tokio::spawn(listen::serve(listener, router, limits, stopped));
     Ok(Running { address, url, stop, serve, follow, intake })
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use delivery::limits::CONNECTIONS_MAX;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,21 +15,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::limits::Limits;
+use crate::stall::Impatient;
+
 /// The wait after a connection could not be taken, such as for want of descriptors.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// What peers may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Connections at once; more wait for a place.
-    pub(crate) connections: usize,
-    /// How long a request's head may take, also when the connection was used before.
-    pub(crate) head_within: Duration,
-}
-
-/// What a server allows.
-pub(crate) const LIMITS: Limits =
-    Limits { connections: CONNECTIONS_MAX, head_within: Duration::from_secs(10) };
 
 /// Serves until it is told to stop, then lets answers under way finish.
 pub(crate) async fn serve(
@@ -60,7 +49,9 @@ pub(crate) async fn serve(
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(
+            builder.serve_connection(TokioIo::new(Impatient::new(stream, limits.stalled_within)), service),
+        );
         connections.spawn(async move {
             // A peer that breaks off is no news.
             let _ = connection.await;
@@ -83,7 +74,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
-        let limits = Limits { connections: 4, head_within: Duration::from_millis(200) };
+        let limits = Limits { connections: 4, head_within: Duration::from_millis(200), ..Limits::default() };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, router, limits, stopped));
         let mut half_sent = Vec::new();

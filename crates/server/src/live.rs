@@ -4,7 +4,12 @@
 //! what other processes recorded. An event says that something happened, not what is true now: pages are fetched for that.
 //! Records that can't be read have no event.
 //!
-//! Invariant: a stream holds at most a few hundred notices however slow its reader is, because it is pulled.
+//! Thousands of streams can't each be told thousands of records a second. So the more streams there are, the more seldom each
+//! is served; and with many of them, whoever falls behind is told that there is a gap and where it ends, instead of all that is
+//! in it. With few, everything is told, from the ledger where it must be.
+//!
+//! Invariants: a stream holds at most [`TOLD_AT_ONCE`] notices however slow its reader is, because it is pulled. What a reader
+//! was not told it was told the bounds of.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,9 +20,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use delivery::limits::STREAMS_MAX;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store::Entry;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,8 +32,11 @@ use crate::refusal::Refusal;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a browser waits before it comes back.
 const RETRY: Duration = Duration::from_secs(1);
-/// Records that one refill reads.
-const REFILL_RECORDS: usize = 64;
+/// Notices that a stream holds.
+const TOLD_AT_ONCE: usize = 32;
+/// What each open stream adds to the wait of all between two times that they are served: 10,000 streams are served every two
+/// seconds, ten every two milliseconds.
+const PACE: Duration = Duration::from_micros(200);
 
 /// Where to begin, for a reader that has no last event yet.
 #[derive(Deserialize)]
@@ -41,7 +48,26 @@ struct Cursor {
     app: Arc<App>,
     after: u64,
     queue: VecDeque<Notice>,
+    /// Whether it was just served.
+    served: bool,
     _place: OwnedSemaphorePermit,
+}
+
+/// Records that a reader is not told one by one.
+#[derive(Serialize)]
+struct Gap {
+    /// They begin after this sequence,
+    after: u64,
+    /// and end with this one.
+    sequence: u64,
+}
+
+/// What a stream does next.
+enum Turn {
+    /// It tells what is in its queue.
+    Tell,
+    /// It tells of records that it passes over.
+    Skip(Gap),
 }
 
 /// `GET /events`.
@@ -59,13 +85,14 @@ pub(crate) async fn events(
         })?),
     };
     let place = app.streams.clone().try_acquire_owned().map_err(|_| {
-        Refusal::busy(format!("all {STREAMS_MAX} live streams are taken")).hint("try again in a few seconds")
+        Refusal::busy(format!("all {} live streams are taken", app.limits.streams))
+            .hint("try again in a few seconds")
     })?;
     let size = *app.folded.borrow();
     // A sequence that the ledger has not reached belongs to another ledger.
     let after = last.unwrap_or(size).min(size);
     let hello = Event::default().retry(RETRY).comment("after this, events as they are recorded");
-    let cursor = Cursor { app, after, queue: VecDeque::new(), _place: place };
+    let cursor = Cursor { app, after, queue: VecDeque::new(), served: false, _place: place };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(hello)]);
     let rest = futures_util::stream::unfold(cursor, next);
     let stream = futures_util::StreamExt::chain(first, rest);
@@ -85,31 +112,54 @@ async fn next(mut cursor: Cursor) -> Option<(Result<Event, Infallible>, Cursor)>
             return Some((Ok(event), cursor));
         }
         let size = *folded.borrow_and_update();
-        if size > cursor.after {
+        let rest = std::mem::take(&mut cursor.served);
+        if size > cursor.after && !rest {
+            cursor.served = true;
             // Whoever can't be served ends here, and comes back with the last event that arrived.
-            cursor.refill(size).await.ok()?;
-            continue;
+            match cursor.refill(size).await.ok()? {
+                Turn::Tell => continue,
+                Turn::Skip(gap) => {
+                    cursor.after = gap.sequence;
+                    // Numbers only: this can't fail.
+                    let data = serde_json::to_string(&gap).unwrap_or_default();
+                    let event = Event::default().event("gap").data(data).id(gap.sequence.to_string());
+                    return Some((Ok(event), cursor));
+                }
+            }
         }
         tokio::select! {
-            changed = folded.changed() => changed.ok()?,
+            changed = folded.changed(), if !rest => changed.ok()?,
+            () = tokio::time::sleep(cursor.pace()), if rest => {}
             _ = stopped.wait_for(|stop| *stop) => return None,
         }
     }
 }
 
 impl Cursor {
+    /// The time between two times that a stream is served.
+    fn pace(&self) -> Duration {
+        PACE * u32::try_from(self.open()).unwrap_or(u32::MAX)
+    }
+
+    fn open(&self) -> usize {
+        self.app.limits.streams.saturating_sub(self.app.streams.available_permits())
+    }
+
     /// Takes what is next, and moves on past what can't be read.
-    async fn refill(&mut self, size: u64) -> Result<(), Refusal> {
-        if let Some(notices) = self.app.chronicle().notices(self.after) {
+    async fn refill(&mut self, size: u64) -> Result<Turn, Refusal> {
+        let after = self.after;
+        if let Some(notices) = self.app.chronicle().notices(after, TOLD_AT_ONCE) {
             self.queue.extend(notices);
             if self.queue.is_empty() {
                 self.after = size;
             }
-            return Ok(());
+            return Ok(Turn::Tell);
         }
-        let after = self.after;
+        if self.open() > self.app.limits.streams_exact {
+            return Ok(Turn::Skip(Gap { after, sequence: size }));
+        }
         let (notices, last) = app::blocking(&self.app, move |app| {
-            let entries = app.ledger.read(after, REFILL_RECORDS)?;
+            let entries = app.ledger.read(after, TOLD_AT_ONCE)?;
             let last = entries.last().map_or(size, Entry::sequence);
             let notices: Vec<Notice> = entries
                 .iter()
@@ -125,6 +175,6 @@ impl Cursor {
             self.after = last;
         }
         self.queue.extend(notices);
-        Ok(())
+        Ok(Turn::Tell)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use delivery::environment::Environment;
 use delivery::{Actor, Digest, EnvironmentName, Problem, ReleaseId, RolloutId, ServiceName};
 use futures_util::future::BoxFuture;
+use rollout::progress::Rollout;
 
 /// The project's rules, as far as they can be read.
 #[derive(Debug, Clone, Default)]
@@ -30,13 +31,9 @@ pub struct Approval {
 
 /// The way from a request to an act. None of it may depend on the manifest but [`Self::approve`] and [`Self::rules`].
 pub trait Operations: Send + Sync {
-    /// Asks for a rollout to be taken back. Returns when that is recorded, not when it is done.
-    fn rollback(
-        &self,
-        actor: Actor,
-        rollout: RolloutId,
-        reason: String,
-    ) -> BoxFuture<'_, Result<(), Problem>>;
+    /// Asks for a rollout, of which this is known, to be taken back. Returns when that is recorded, not when it is done.
+    /// Nothing is read for it: how much is on record is no obstacle.
+    fn rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// Lets a rollout that is held for a person go on. Returns when that is recorded.
     fn resume(&self, actor: Actor, rollout: RolloutId, reason: String) -> BoxFuture<'_, Result<(), Problem>>;

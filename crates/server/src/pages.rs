@@ -454,7 +454,7 @@ pub(crate) async fn rollback(
     let Form(form) = form.map_err(|rejection| unreadable(&rejection))?;
     let reason = api::reason(&form.reason, true)?;
     let id = api::rollout_id(&id)?;
-    app.operations.rollback(permit.actor(), id.clone(), reason).await?;
+    app.roll_back(permit.actor(), id.clone(), reason).await?;
     Ok(see(&format!("/rollouts/{id}")))
 }
 

@@ -2,6 +2,7 @@
 
 mod guard;
 mod live;
+mod overload;
 mod pages;
 mod reports;
 mod rolling;
@@ -17,11 +18,12 @@ use delivery::code::Code;
 use delivery::{Actor, EnvironmentName, Event, Problem, RolloutId, ServiceName, Timestamp};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use rollout::progress::Rollout;
 use store::{Access, Ledger};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{Approval, Config, Operations, Rules, Running};
+use crate::{Approval, Config, Limits, Operations, Rules, Running};
 
 const TOKEN: &str = "ttb_0123456789abcdef0123456789abcdef";
 const REPORT_TOKEN: &str = "ttr_fedcba9876543210fedcba9876543210";
@@ -69,13 +71,8 @@ impl Notebook {
 }
 
 impl Operations for Notebook {
-    fn rollback(
-        &self,
-        actor: Actor,
-        rollout: RolloutId,
-        reason: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
-        self.note(format!("{actor:?} rolls back {rollout}: {reason}"))
+    fn rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
+        self.note(format!("{actor:?} rolls back {}: {reason}", rollout.plan.id))
     }
 
     fn resume(&self, actor: Actor, rollout: RolloutId, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
@@ -134,6 +131,11 @@ impl World {
 
     /// With a ledger that was written before the server started.
     async fn with(write: impl FnOnce(&Ledger)) -> Self {
+        Self::limited(Limits::default(), write).await
+    }
+
+    /// With room for less than usual.
+    async fn limited(limits: Limits, write: impl FnOnce(&Ledger)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = camino::Utf8Path::from_path(folder.path()).unwrap().join("ledger.db");
         let ledger = Ledger::open(&path, Access::ReadWrite).unwrap();
@@ -142,6 +144,7 @@ impl World {
         let mut config = Self::config(ledger.clone(), notebook.clone());
         let clock = Arc::new(ManualClock::at(at(1_000)));
         config.clock = clock.clone();
+        config.limits = limits;
         let running = crate::start(config).await.unwrap();
         Self { folder, ledger, running, notebook, clock }
     }
@@ -157,6 +160,7 @@ impl World {
             recall: ledger_folder.join("reports.db"),
             identity: "ana@example.com".into(),
             operations: notebook,
+            limits: Limits::default(),
             clock: Arc::new(ManualClock::at(at(1_000))),
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use delivery::clock::Clock as _;
+use delivery::Clock;
 use delivery::code::Code;
 use delivery::layout::Layout;
 use delivery::rollout::RollbackCause;
@@ -14,10 +14,11 @@ use delivery::{Actor, EnvironmentName, Event, Problem, RolloutId, ServiceName, T
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rollout::follower::Follower;
+use rollout::progress::Rollout;
 use rollout::promotion::{self, Blocker};
 use rollout::state::State;
 use server::{Approval, Operations, Rules};
-use store::{Access, Ledger};
+use store::Ledger;
 
 use crate::command::approve::may_approve;
 use crate::edges;
@@ -27,6 +28,10 @@ use crate::project::{self, Project};
 pub(crate) struct LocalOperations {
     root: Utf8PathBuf,
     layout: Layout,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    /// What decisions rest on. Kept, because folding a long ledger takes long.
+    follower: tokio::sync::Mutex<Follower>,
     rules: Mutex<KeptRules>,
 }
 
@@ -50,25 +55,18 @@ fn unreadable(problems: Vec<Problem>) -> String {
 }
 
 impl LocalOperations {
-    pub(crate) fn new(project: &Project) -> Self {
+    pub(crate) fn new(project: &Project, follower: Follower, clock: Arc<dyn Clock>) -> Self {
         let root = project.root.clone();
         // Without a stamp it is read when it is first asked for.
         let rules = Arc::new(Rules { environments: project.environments(), trouble: None });
         let kept = KeptRules { stamp: None, rules };
-        Self { layout: project.layout.clone(), root, rules: Mutex::new(kept) }
+        let ledger = follower.ledger().clone();
+        let follower = tokio::sync::Mutex::new(follower);
+        Self { layout: project.layout.clone(), root, ledger, clock, follower, rules: Mutex::new(kept) }
     }
 
-    fn follower(&self) -> Result<Follower, Problem> {
-        let ledger =
-            Ledger::open(&self.layout.ledger(), Access::ReadWrite).map_err(|error| error.problem())?;
-        Follower::open(ledger).map_err(|error| error.problem())
-    }
-
-    async fn request_rollback(&self, actor: Actor, id: RolloutId, reason: String) -> Result<(), Problem> {
-        let follower = self.follower()?;
-        let Some(rollout) = follower.state().rollouts.get(&id) else {
-            return Err(Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}")));
-        };
+    async fn request_rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> Result<(), Problem> {
+        let id = &rollout.plan.id;
         if rollout.active() && rollout.cause.is_some() {
             return Err(Problem::new(
                 Code::NothingToRollBack,
@@ -84,9 +82,9 @@ impl LocalOperations {
             .hint(format!("to take back what serves, run: trimtab rollback --environment {environment}")));
         }
         let cause = RollbackCause::Requested { by: actor.to_string(), reason };
-        let events = rollout::driver::withdrawal(rollout, cause);
-        let now = project::clock(&follower).now();
-        follower.ledger().append(&actor, now, events).await.map(|_| ()).map_err(|error| error.problem())
+        let events = rollout::driver::withdrawal(&rollout, cause);
+        let appended = self.ledger.append(&actor, self.clock.now(), events).await;
+        appended.map(|_| ()).map_err(|error| error.problem())
     }
 
     /// Decides on what is on record, and records that unless something that matters to it came between.
@@ -96,9 +94,12 @@ impl LocalOperations {
         decide: impl Fn(&State, Timestamp) -> Result<Event, Problem> + Send,
         unsettles: fn(&Event) -> bool,
     ) -> Result<(), Problem> {
-        let mut follower = self.follower()?;
+        // One at a time: whoever waits decides on what the one before has recorded.
+        let mut kept = self.follower.lock().await;
+        let follower = &mut *kept;
+        follower.catch_up().map_err(|error| error.problem())?;
         loop {
-            let now = project::clock(&follower).now();
+            let now = self.clock.now().max(follower.state().last_at.unwrap_or(Timestamp::MIN));
             let event = decide(follower.state(), now)?;
             match follower.record(&actor, now, vec![event], unsettles).await {
                 Ok(_) => return Ok(()),
@@ -180,12 +181,7 @@ fn first(problems: Vec<Problem>) -> Problem {
 }
 
 impl Operations for LocalOperations {
-    fn rollback(
-        &self,
-        actor: Actor,
-        rollout: RolloutId,
-        reason: String,
-    ) -> BoxFuture<'_, Result<(), Problem>> {
+    fn rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> BoxFuture<'_, Result<(), Problem>> {
         self.request_rollback(actor, rollout, reason).boxed()
     }
 

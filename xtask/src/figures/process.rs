@@ -145,11 +145,20 @@ pub(crate) fn belonging_to(folder: &Utf8Path) -> Vec<u32> {
 
 /// A process' resident memory in megabytes.
 pub(crate) fn resident_mb(id: u32) -> Result<f64, String> {
+    Ok(status_kilobytes(id, "VmRSS:")? * 1024.0 / 1e6)
+}
+
+/// The most memory that a process ever had resident, in MiB.
+pub(crate) fn peak_mib(id: u32) -> Result<f64, String> {
+    Ok(status_kilobytes(id, "VmHWM:")? / 1024.0)
+}
+
+fn status_kilobytes(id: u32, name: &str) -> Result<f64, String> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))
         .map_err(|error| format!("process {id} can't be read: {error}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
-    kilobytes.map(|kilobytes| kilobytes * 1024.0 / 1e6).ok_or(format!("process {id} tells no VmRSS"))
+    kilobytes.ok_or(format!("process {id} tells no {name}"))
 }
 
 #[cfg(test)]

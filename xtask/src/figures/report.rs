@@ -46,6 +46,16 @@ impl Report {
         Self { figures, remarks: Vec::new() }
     }
 
+    /// Adds a figure.
+    pub(crate) fn add(&mut self, figure: Figure) {
+        self.figures.push(figure);
+    }
+
+    /// Takes a figure's bound away, where what was measured says nothing of it.
+    pub(crate) fn unbounded(&mut self, name: &str) {
+        self.figures.iter_mut().filter(|figure| figure.name == name).for_each(|figure| figure.at_most = None);
+    }
+
     /// Adds a remark for people.
     pub(crate) fn remark(&mut self, words: String) {
         self.remarks.push(words);

@@ -92,6 +92,11 @@ impl Shop {
         self.git(&["commit", "--quiet", "--message", &format!("feat: build {}", build.name)])
     }
 
+    /// Where it lies.
+    pub(crate) fn repository(&self) -> &Utf8Path {
+        &self.repository
+    }
+
     /// Starts a command here; `name` names the files of its output.
     pub(crate) fn start(&self, arguments: &[&str], name: &str) -> Result<Running, String> {
         Running::start(&self.program, arguments, &self.repository, &self.folder, name)

@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use super::story;
 use super::{World, event, soon};
+use crate::Limits;
 use delivery::Actor;
 
 /// A reader of a live stream.
@@ -91,6 +92,32 @@ async fn a_reader_that_is_far_behind_gets_everything_in_order() {
 }
 
 #[tokio::test]
+async fn with_many_streams_whoever_is_far_behind_is_told_of_a_gap() {
+    let limits = Limits { streams_exact: 1, ..Limits::default() };
+    let world = World::limited(limits, |ledger| {
+        for batch in 0..3 {
+            ledger.append_blocking(&Actor::Machine("test".into()), super::at(batch), many(400)).unwrap();
+        }
+    })
+    .await;
+    let mut first = Reader::open(&world, "/events", Some("3")).await;
+    let mut second = Reader::open(&world, "/events", Some("3")).await;
+    let block = second.block().await;
+    assert_eq!(block, "event: gap\ndata: {\"after\":3,\"sequence\":1200}\nid: 1200\n\n");
+    // What comes after the gap is told one by one again; and who is not far behind has none.
+    let mut near = Reader::open(&world, "/events", Some("1000")).await;
+    assert_eq!(near.ids(200).await, (1_001..=1_200).collect::<Vec<u64>>());
+    world.append(9, many(3)).await;
+    assert_eq!(second.ids(3).await, [1_201, 1_202, 1_203]);
+    // The one that began alone read on from the ledger, until it was not alone any more.
+    let mut told = first.ids(1).await;
+    while *told.last().unwrap() < 1_203 {
+        told.extend(first.ids(1).await);
+    }
+    assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
+}
+
+#[tokio::test]
 async fn what_a_stream_tells_is_on_the_page_that_is_fetched_for_it() {
     let world = World::new().await;
     let mut stream = Reader::open(&world, "/events", None).await;
@@ -131,9 +158,9 @@ async fn an_event_names_its_rollout() {
 
 #[tokio::test]
 async fn places_are_limited_and_given_back() {
-    let world = World::new().await;
+    let world = World::limited(Limits { streams: 20, ..Limits::default() }, |_| {}).await;
     let mut streams = Vec::new();
-    for _ in 0..delivery::limits::STREAMS_MAX {
+    for _ in 0..20 {
         let mut stream = world.open("GET", "/events", &[], "").await;
         let mut status = [0_u8; 12];
         soon(stream.read_exact(&mut status)).await.unwrap();

@@ -7,17 +7,17 @@ use store::Entry;
 use super::story::{self, exposed};
 use super::{Answer, REPORT_TOKEN, TOKEN, World, at, soon};
 
-const ONE: &str = "application/cloudevents+json";
-const BATCH: &str = "application/cloudevents-batch+json";
+pub(super) const ONE: &str = "application/cloudevents+json";
+pub(super) const BATCH: &str = "application/cloudevents-batch+json";
 const PATH: &str = "/api/v1/events";
 
-pub(super) fn cloud_event(source: &str, id: &str, kind: &str, subject: &str) -> String {
+fn cloud_event(source: &str, id: &str, kind: &str, subject: &str) -> String {
     format!(
         r#"{{"specversion":"1.0","id":"{id}","source":"{source}","type":"{kind}","data":{{"context":{{"specversion":"0.4.1","id":"{id}","source":"{source}","type":"{kind}","timestamp":"2026-05-28T20:00:00Z"}},"subject":{subject}}}}}"#
     )
 }
 
-fn detected(source: &str, id: &str, incident: &str) -> String {
+pub(super) fn detected(source: &str, id: &str, incident: &str) -> String {
     let subject = format!(
         r#"{{"id":"{incident}","content":{{"environment":{{"id":"production"}},"service":{{"id":"shop"}},"description":"slow"}}}}"#
     );

@@ -11,12 +11,13 @@ use delivery::clock::Seed as _;
 use delivery::code::Code;
 use delivery::exit::Exit;
 use delivery::layout::Layout;
+use delivery::limits::FILES_WANTED;
 use delivery::{Actor, EnvironmentName, Problem, RolloutId, ServiceName};
 use rollout::driver::Wish;
 use rollout::follower::Follower;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-use server::{Config, Running};
+use server::{Config, Limits, Running};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -51,8 +52,6 @@ struct Served {
 
 /// The wait between two looks for rollouts without a controller.
 const PERIOD: Duration = Duration::from_secs(2);
-/// Open files that the process asks to be allowed: connections, edges, the ledger.
-const FILES_WANTED: u64 = 4_096;
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let (project, wrong) = Project::recorded(project::directory(global)?)?;
@@ -152,7 +151,8 @@ pub(crate) async fn start(project: &Project, listen: &str) -> Result<Running, Ve
         report_token: token(&project.layout.report_token(), "ttr")?,
         recall: project.layout.recall(),
         identity,
-        operations: Arc::new(LocalOperations::new(project)),
+        operations: Arc::new(LocalOperations::new(project, follower, clock.clone())),
+        limits: Limits::default(),
         clock,
     };
     server::start(config).await.map_err(|error| vec![error.problem()])
