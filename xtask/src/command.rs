@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{chaos, codegen, deadman, figures, overload, tamper, test, tidy};
+use crate::{chaos, codegen, deadman, figures, overload, sim, tamper, test, tidy};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   diskfull [--rounds N]
                       fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
   overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]
+  sim OPTION          the deterministic simulator: --seeds A..B, --replay SEED, --bugs [--seeds N] [NAME]
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -49,6 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         // What `powercut` records, beneath strace.
         ["chaos-stage", ref arguments @ ..] => chaos::stage(arguments),
         ["overload", ref options @ ..] => Place::find().and_then(|place| overload::run(&place, options)),
+        ["sim", ref options @ ..] => Place::find().and_then(|place| sim::run(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

@@ -11,6 +11,7 @@ mod figures;
 mod overload;
 mod place;
 mod shell;
+mod sim;
 mod tamper;
 mod test;
 mod tidy;

@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::shell::Call;
 use crate::tidy::{self, Family};
 use crate::tree::Tree;
-use crate::{chaos, deadman, figures, overload, tamper};
+use crate::{chaos, deadman, figures, overload, sim, tamper};
 use summary::Counts;
 
 /// How much is run.
@@ -69,6 +69,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("EIO", &mut || tools::strace(place).and_then(|()| chaos::eio_quick(place)));
     step("disk full", &mut || chaos::diskfull_quick(place));
     step("overload (quick)", &mut || overload::quick(place));
+    step("simulator", &mut || sim::quick(place));
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

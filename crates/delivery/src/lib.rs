@@ -26,6 +26,7 @@ pub mod problem;
 pub mod release;
 pub mod report;
 pub mod rollout;
+pub mod seeded;
 pub mod strategy;
 pub mod text;
 pub mod traffic;

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use delivery::RolloutId;
+use delivery::seeded::{self, Bug};
 use delivery::strategy::OnExpiry;
 use delivery::traffic::Weight;
 
@@ -104,10 +105,12 @@ impl Grants {
 
     /// Notes a controller's epoch: refused when it is below the highest seen.
     pub fn admit(&mut self, epoch: u64) -> Result<(), GrantError> {
-        if epoch < self.highest {
+        if epoch < self.highest && !seeded::is(Bug::NoFence) {
             return Err(GrantError::Fenced { epoch: self.highest });
         }
-        self.highest = epoch;
+        if !seeded::is(Bug::EpochForgotten) {
+            self.highest = epoch;
+        }
         Ok(())
     }
 
@@ -118,7 +121,8 @@ impl Grants {
     pub fn give(&mut self, now: Duration, grant: Grant) -> Result<(), GrantError> {
         self.admit(grant.epoch)?;
         self.refuse_expired(now, &grant.rollout, true)?;
-        let deadline = now.saturating_add(grant.ttl.min(GRANT_TTL_MAX));
+        let length = if seeded::is(Bug::GrantTooLong) { grant.ttl * 3 } else { grant.ttl };
+        let deadline = now.saturating_add(length.min(GRANT_TTL_MAX));
         self.held = Some(Held { grant, deadline });
         Ok(())
     }
@@ -132,23 +136,29 @@ impl Grants {
         };
         held.grant.epoch = epoch;
         let ttl = held.grant.ttl.min(GRANT_TTL_MAX);
-        held.deadline = now.saturating_add(ttl);
+        if !seeded::is(Bug::RenewalWithoutEffect) {
+            held.deadline = now.saturating_add(ttl);
+        }
         Ok(ttl)
     }
 
     /// Ends the rollout's grant in order: its weight is 0, or it became stable. Without a grant this does nothing.
     pub fn settle(&mut self, rollout: &RolloutId) {
+        if seeded::is(Bug::SettledGrantFires) {
+            return;
+        }
         self.held = self.held.take().filter(|held| held.grant.rollout != *rollout);
     }
 
     /// What ran out by `now`; said once.
     pub fn expire(&mut self, now: Duration) -> Option<Expiry> {
-        let held = self.held.take_if(|held| held.deadline <= now)?;
+        let never = seeded::is(Bug::GrantNeverEnds);
+        let held = self.held.take_if(|held| held.deadline <= now && !never)?;
         let expiry = Expiry {
             rollout: held.grant.rollout,
             epoch: held.grant.epoch,
             at: held.deadline,
-            on_expiry: held.grant.on_expiry,
+            on_expiry: if seeded::is(Bug::RollbackHolds) { OnExpiry::Hold } else { held.grant.on_expiry },
         };
         self.ended = Some(expiry.clone());
         Some(expiry)

@@ -9,17 +9,19 @@
 
 use std::time::Duration;
 
-use delivery::clock::Clock;
+use delivery::clock::{Clock, millis_between};
 use delivery::effect::{Command, Effect, Outcome};
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
+use delivery::seeded::{self, Bug};
+use delivery::strategy::Step;
 use delivery::traffic::Weight;
 use delivery::{Actor, Event, Recorded, RolloutId, Timestamp};
 use tokio::sync::watch;
 
 use crate::follower::Follower;
 use crate::planner::{self, Next};
-use crate::progress::Rollout;
+use crate::progress::{Position, Rollout};
 use crate::state::State;
 use crate::watch::Watch;
 use crate::world::{Renewal, Unreachable, World};
@@ -91,6 +93,28 @@ struct Charge {
     epoch: u64,
     watch: Watch,
     renewed: Option<Timestamp>,
+    /// When the step that it is in began by the record, and when this controller first saw it there by its own clock.
+    attended: Option<(Timestamp, Timestamp)>,
+}
+
+impl Charge {
+    /// The present as far as this controller can vouch for it. A record from a clock that is ahead, or a controller that starts
+    /// with such a clock, must not cut the stay at a step short that nobody measures by looking at it.
+    fn vouched(&mut self, rollout: &Rollout, now: Timestamp, clock: Timestamp) -> Timestamp {
+        let unmeasured = |step: &Step, position: Position| !step.analyse || position.resumed;
+        if seeded::is(Bug::StayByLedgerTime) {
+            return now;
+        }
+        let stay = rollout.step().zip(rollout.position).filter(|(step, position)| unmeasured(step, *position));
+        let Some((_, position)) = stay else { return now };
+        let seen = match self.attended {
+            Some((since, seen)) if since == position.since => seen,
+            _ => clock,
+        };
+        self.attended = Some((position.since, seen));
+        let stayed = Duration::from_millis(millis_between(seen, clock));
+        now.min(position.since.saturating_add(stayed).unwrap_or(Timestamp::MAX))
+    }
 }
 
 impl<'a, W: World> Driver<'a, W> {
@@ -100,6 +124,9 @@ impl<'a, W: World> Driver<'a, W> {
         match hand.rounds(rollout).await {
             Err(DriveError::Ledger(error)) => {
                 // Nobody can record what we do from here on, so the only safe thing is less traffic.
+                if seeded::is(Bug::NoLowerOnFailure) {
+                    return Err(DriveError::Ledger(error));
+                }
                 if let Err(unreachable) = hand.driver.world.lower().await {
                     (hand.driver.observe)(Notice::Trouble(&unreachable));
                 }
@@ -125,7 +152,9 @@ impl<W: World> Hand<'_, W> {
         }
         let mut charge = self.acquire(id).await?;
         loop {
-            self.catch_up()?;
+            if !seeded::is(Bug::NoCatchUp) {
+                self.catch_up()?;
+            }
             let rollout = self.rollout(id)?;
             if rollout.epoch > charge.epoch {
                 return Err(DriveError::Fenced { epoch: rollout.epoch });
@@ -136,13 +165,14 @@ impl<W: World> Hand<'_, W> {
                 continue;
             }
             let rollout = self.rollout(id)?;
-            match planner::next(rollout, self.now()) {
+            let now = charge.vouched(rollout, self.now(), self.driver.clock.now());
+            match planner::next(rollout, now) {
                 Next::Done(outcome) => return Ok(outcome),
                 Next::Apply { sequence, effect } => self.apply(&charge, sequence, effect).await?,
                 Next::Look => self.look(&charge).await?,
                 Next::Withdraw(cause) => self.withdraw(id, cause).await?,
                 Next::Finish(outcome) => self.finish(id, outcome).await?,
-                Next::Wait(until) => self.wait(&charge, until).await?,
+                Next::Wait(until) => self.wait(&charge, until.duration_since(now).try_into().unwrap_or_default()).await?,
             }
         }
     }
@@ -197,13 +227,18 @@ impl<W: World> Hand<'_, W> {
         loop {
             self.catch_up()?;
             let watch = Watch::over(self.rollout(id)?);
-            let epoch = self.driver.follower.state().epoch_max + 1;
+            let known = self.driver.follower.state().epoch_max;
+            let epoch = match () {
+                () if seeded::is(Bug::TakeoverWithoutEpoch) => known.max(1),
+                () if seeded::is(Bug::EpochOfRollout) => self.rollout(id)?.epoch + 1,
+                () => known + 1,
+            };
             let holder = self.driver.holder.clone();
             let acquired = vec![Event::RolloutAcquired { rollout: id.clone(), epoch, holder }];
             // Generations are the ledger's: a controller of another rollout must not take the same one.
             let others = |event: &Event| matches!(event, Event::RolloutAcquired { .. });
             if self.record_unless(acquired, others).await? {
-                return Ok(Charge { rollout: id.clone(), epoch, watch, renewed: None });
+                return Ok(Charge { rollout: id.clone(), epoch, watch, renewed: None, attended: None });
             }
         }
     }
@@ -241,11 +276,18 @@ impl<W: World> Hand<'_, W> {
     }
 
     async fn apply(&mut self, charge: &Charge, sequence: u32, effect: Effect) -> Result<(), DriveError> {
-        let command = Command { rollout: charge.rollout.clone(), sequence, epoch: charge.epoch, effect };
+        let epoch = if seeded::is(Bug::OldEpoch) { 1 } else { charge.epoch };
+        let command = Command { rollout: charge.rollout.clone(), sequence, epoch, effect };
         if !self.intend(&command).await? {
             return Ok(());
         }
-        let outcome = match self.driver.world.apply(&command).await {
+        let mut answer = self.driver.world.apply(&command).await;
+        if seeded::is(Bug::TimeoutIsSuccess) {
+            answer = answer.or_else(|_| Ok(Outcome::Applied { detail: String::new() }));
+        } else if seeded::is(Bug::TimeoutIsRefusal) {
+            answer = answer.or_else(|_| Ok(Outcome::Refused { detail: String::new() }));
+        }
+        let outcome = match answer {
             Ok(Outcome::Fenced { epoch }) => return Err(DriveError::Fenced { epoch }),
             Ok(outcome) => clipped(outcome),
             Err(unreachable) => {
@@ -274,11 +316,11 @@ impl<W: World> Hand<'_, W> {
     /// Records that the command is about to be asked for, unless it is recorded; false when it must be decided anew.
     async fn intend(&mut self, command: &Command) -> Result<bool, DriveError> {
         let rollout = self.rollout(&command.rollout)?;
-        if rollout.sequence == command.sequence {
+        if rollout.sequence == command.sequence || seeded::is(Bug::ActBeforeRecord) {
             return Ok(true);
         }
         let requested = vec![Event::EffectRequested { command: command.clone() }];
-        if rollout.cause.is_none() {
+        if rollout.cause.is_none() && !seeded::is(Bug::RaiseWithoutBasis) {
             return self.record(&command.rollout, requested).await;
         }
         // Nothing that others record takes a decision to take it back away, so a busy ledger must not delay it.
@@ -309,7 +351,7 @@ impl<W: World> Hand<'_, W> {
         let (id, step) = (charge.rollout.clone(), position.step as u32);
         let (finding, signal) = (evidence.finding, evidence.signal.clone());
         let mut events = vec![Event::RolloutJudged { rollout: id, step, looked_at, sample, evidence }];
-        if finding == Finding::Harm {
+        if finding == Finding::Harm && !seeded::is(Bug::HarmIgnored) {
             events.extend(withdrawal(rollout, RollbackCause::Harm { signal }));
         }
         self.record(&charge.rollout, events).await.map(|_| ())
@@ -328,22 +370,23 @@ impl<W: World> Hand<'_, W> {
             RolloutOutcome::Completed if rollout.plan.stable.is_none() => Event::ServiceDeployed(change),
             RolloutOutcome::Completed => Event::ServiceUpgraded(change),
         }];
-        if rollout.incident {
+        if rollout.incident && !seeded::is(Bug::IncidentLeftOpen) {
             events.push(Event::IncidentResolved { incident: id.to_string() });
         }
         events.push(Event::RolloutFinished { rollout: id.clone(), outcome });
         self.record(id, events).await.map(|_| ())
     }
 
-    async fn wait(&mut self, charge: &Charge, until: Timestamp) -> Result<(), DriveError> {
-        let now = self.now();
+    async fn wait(&mut self, charge: &Charge, wait: Duration) -> Result<(), DriveError> {
         let rollout = self.rollout(&charge.rollout)?;
-        let mut pause = until.duration_since(now).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX);
+        let mut pause = wait.min(SLEEP_MAX);
         if planner::holds_grant(rollout) {
             pause = pause.min(planner::renewal_interval(rollout));
         }
         let size = self.driver.follower.state().size;
         tokio::select! {
+            // In this order, so that a simulation of it can be repeated.
+            biased;
             () = tokio::time::sleep(pause) => {}
             changed = self.driver.follower.ledger().changed(size) => { changed?; }
             () = heard(&mut self.driver.wish) => {}

@@ -13,6 +13,7 @@ use delivery::clock::millis_between;
 use delivery::effect::Effect;
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome};
+use delivery::seeded::{self, Bug};
 use delivery::strategy::{OnInconclusive, Step};
 use delivery::text;
 use delivery::traffic::Weight;
@@ -52,7 +53,8 @@ pub fn next(rollout: &Rollout, now: Timestamp) -> Next {
         return withdraw(rollout);
     }
     if let Some(command) = &rollout.pending {
-        return Next::Apply { sequence: command.sequence, effect: command.effect.clone() };
+        let again = u32::from(seeded::is(Bug::RetryWithNewNumber));
+        return Next::Apply { sequence: command.sequence + again, effect: command.effect.clone() };
     }
     if rollout.doubtful() && rollout.withdrawable() {
         let detail = "the record of what it was asked can't be read".into();
@@ -80,7 +82,8 @@ pub fn renewal_interval(rollout: &Rollout) -> Duration {
 
 /// Whether the splitter holds a grant that must be renewed.
 pub fn holds_grant(rollout: &Rollout) -> bool {
-    rollout.active() && rollout.weight > Weight::ZERO && !rollout.promoted && rollout.cause.is_none()
+    let withdrawing = rollout.cause.is_some() && !seeded::is(Bug::RenewWhileWithdrawing);
+    rollout.active() && rollout.weight > Weight::ZERO && !rollout.promoted && !withdrawing
 }
 
 fn apply(rollout: &Rollout, effect: Effect) -> Next {
@@ -92,7 +95,9 @@ fn promote(rollout: &Rollout) -> Effect {
 }
 
 fn raise(rollout: &Rollout, step: usize) -> Effect {
-    set_weight(rollout, rollout.plan.environment.strategy.steps[step].weight)
+    let steps = &rollout.plan.environment.strategy.steps;
+    let later = usize::from(seeded::is(Bug::WeightOfLaterStep) && step + 1 < steps.len());
+    set_weight(rollout, steps[step + later].weight)
 }
 
 fn set_weight(rollout: &Rollout, weight: Weight) -> Effect {
@@ -143,7 +148,11 @@ fn conclude(rollout: &Rollout) -> Next {
 }
 
 fn advance(rollout: &Rollout, position: Position) -> Next {
-    if position.step + 1 < rollout.plan.environment.strategy.steps.len() {
+    let steps = rollout.plan.environment.strategy.steps.len();
+    if seeded::is(Bug::StepSkipped) && position.step + 2 < steps {
+        return apply(rollout, raise(rollout, position.step + 2));
+    }
+    if position.step + 1 < steps {
         apply(rollout, raise(rollout, position.step + 1))
     } else {
         apply(rollout, promote(rollout))
@@ -154,29 +163,43 @@ fn after(since: Timestamp, ms: u64) -> Timestamp {
     since.saturating_add(Duration::from_millis(ms)).unwrap_or(Timestamp::MAX)
 }
 
+/// Whether a finding lets the release go on.
+fn passes(finding: Finding) -> bool {
+    match finding {
+        Finding::Safe => true,
+        Finding::Continue => seeded::is(Bug::PromoteOnContinue),
+        Finding::NoSignal => seeded::is(Bug::PromoteOnNoSignal),
+        Finding::Harm | Finding::RatioMismatch => false,
+    }
+}
+
 fn stay(rollout: &Rollout, position: Position, now: Timestamp) -> Next {
     let strategy = &rollout.plan.environment.strategy;
     let step = &strategy.steps[position.step];
     if !step.analyse || position.resumed {
         let hold_until = after(position.since, step.hold_ms);
-        return if now >= hold_until { advance(rollout, position) } else { Next::Wait(hold_until) };
+        let stayed = now >= hold_until || seeded::is(Bug::NoStay);
+        return if stayed { advance(rollout, position) } else { Next::Wait(hold_until) };
     }
     let look = rollout.verdict();
     let finding = look.map(|look| look.evidence.finding);
-    if finding == Some(Finding::Harm) {
+    if finding == Some(Finding::Harm) && !seeded::is(Bug::HarmIgnored) {
         let signal = look.map_or_else(String::new, |look| look.evidence.signal.clone());
         return Next::Withdraw(RollbackCause::Harm { signal });
     }
     // The verdict must be about the artifact that the plan names (I4).
     let bound = look.is_some_and(|look| look.evidence.digest == rollout.plan.revision.digest);
     // Nor may it be late: a controller that was away looks again before it goes by what was seen then.
-    let fresh = look.is_some_and(|look| millis_between(look.at, now) < rollout.fresh_ms());
+    let fresh = look.is_some_and(|look| {
+        millis_between(look.at, now) < rollout.fresh_ms() || seeded::is(Bug::StaleVerdict)
+    });
     let watched_ms = rollout.watched_ms(now);
-    if finding == Some(Finding::Safe) && bound && fresh && watched_ms >= step.hold_ms {
+    let stayed = watched_ms >= step.hold_ms || seeded::is(Bug::NoStay);
+    if finding.is_some_and(passes) && bound && fresh && stayed {
         return advance(rollout, position);
     }
     // Nobody gives up without having looked.
-    if watched_ms >= patience_ms(rollout, step) && fresh {
+    if watched_ms >= patience_ms(rollout, step) && fresh && !seeded::is(Bug::NoDeadline) {
         return Next::Withdraw(RollbackCause::Inconclusive { detail: inconclusive(rollout, watched_ms) });
     }
     let look_at = look.map_or(position.since, |look| look.at);

@@ -7,6 +7,7 @@ use delivery::clock::millis_between;
 use delivery::effect::{Command, Effect, Outcome};
 use delivery::evidence::{self, Evidence};
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
+use delivery::seeded::{self, Bug};
 use delivery::strategy::{OnInconclusive, Step};
 use delivery::traffic::{Sample, Weight};
 use delivery::{Event, Timestamp};
@@ -149,7 +150,8 @@ impl Rollout {
     /// The last look of the step that it is in. An older step's look never promotes.
     pub fn verdict(&self) -> Option<&Look> {
         let position = self.position?;
-        self.looks.last().filter(|look| look.step == position.step && look.at >= position.since)
+        let any = seeded::is(Bug::VerdictOfOtherStep);
+        self.looks.last().filter(|look| any || (look.step == position.step && look.at >= position.since))
     }
 
     /// Whether it serves, or the next answer could still make it serve. It is too late to take it back then: what serves is
@@ -160,6 +162,12 @@ impl Rollout {
 
     /// Whether asking to take it back has an effect now.
     pub fn withdrawable(&self) -> bool {
+        if seeded::is(Bug::RollbackOnlyWatching) && self.position.is_none() {
+            return false;
+        }
+        if seeded::is(Bug::RollbackWhilePromoting) && !self.promoted {
+            return self.active() && self.cause.is_none();
+        }
         self.active() && self.cause.is_none() && !self.promoting()
     }
 
@@ -168,7 +176,7 @@ impl Rollout {
     /// a record from a clock that is ahead makes a step longer than it was.
     pub fn watched_ms(&self, now: Timestamp) -> u64 {
         let Some(position) = self.position else { return 0 };
-        let most = self.fresh_ms();
+        let most = if seeded::is(Bug::WatchedByWallClock) { u64::MAX } else { self.fresh_ms() };
         let looks = self.looks.iter().rev().take_while(|look| look.at >= position.since);
         let (mut until, mut watched_ms) = (now, 0_u64);
         for at in looks.map(|look| look.at).chain([position.since]) {
@@ -286,6 +294,10 @@ impl Rollout {
                 let detail = "the record of why it is taken back can't be read".into();
                 self.withdraw(RollbackCause::PlatformRefused { detail }, at);
             }
+        }
+        if matches!(&command.effect, Effect::Promote { .. }) && seeded::is(Bug::PromotedUnanswered) {
+            self.applied(&command.effect, at);
+            return;
         }
         self.pending = Some(command.clone());
     }

@@ -195,21 +195,11 @@ impl Shop {
         mark(&self.edge_file("state.json"))
     }
 
-    /// The repository's folder.
-    pub(crate) fn repository(&self) -> &Utf8Path {
-        &self.repository
-    }
-
     /// Starts open-loop load against the edge.
     pub(crate) fn load(&self, rate: u32) -> Result<Running, String> {
         let edge = self.edge().ok_or("the edge does not answer, so no load can be sent")?;
         let (url, rate) = (format!("http://{}/", edge.listen), rate.to_string());
         self.start(&["load", &url, "--rate", &rate, "--seconds", "3600", "--format", "json"], "load")
-    }
-
-    /// The project's folder.
-    pub(crate) fn repository(&self) -> &Utf8Path {
-        &self.repository
     }
 
     /// Stops everything, and gives the processes that are still there afterwards.

@@ -5,6 +5,7 @@
 //! the last one is ignored, so that no request is ever counted twice. Invariant: every request is in at most one interval.
 
 use delivery::Timestamp;
+use delivery::seeded::{self, Bug};
 use delivery::traffic::{ArmTotals, LATENCY_BUCKETS, Sample, Weight};
 
 use super::allowance::Counts;
@@ -98,7 +99,8 @@ fn interval(last: &Sample, now: &Sample) -> Option<Interval> {
 }
 
 fn arm(last: &ArmTotals, now: &ArmTotals) -> Option<ArmInterval> {
-    let came = now.since(last)?;
+    let since = now.since(last);
+    let came = if seeded::is(Bug::ResetCountsFromZero) { since.unwrap_or_else(|| now.clone()) } else { since? };
     let timed = came.latency.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
     if came.requests.max(timed) > REQUESTS_MAX {
         return None;

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use delivery::limits::BATCH_RECORDS_MAX;
+use delivery::seeded::{self, Bug};
 use delivery::{Actor, Event, Recorded, Timestamp};
 use tokio::sync::watch;
 
@@ -169,11 +170,16 @@ impl Writer {
             }
             Err(error) => {
                 // Waiting for a lock in vain has changed nothing; anything else may have.
-                if !matches!(error, Error::Locked { .. }) {
+                if !matches!(error, Error::Locked { .. }) && !seeded::is(Bug::KeepFailedConnection) {
                     self.connection = None;
                     self.failed = true;
                 }
-                batch.into_iter().for_each(|request| request.answer(Err(error.clone())));
+                let after = self.known.as_ref().map_or(0, |head| head.frontier.size());
+                for request in batch {
+                    let at = Timestamp::from_microsecond(request.at).unwrap_or(Timestamp::UNIX_EPOCH);
+                    let acknowledged = seeded::is(Bug::AckAfterFailure);
+                    request.answer(if acknowledged { Ok(Placed { after, at }) } else { Err(error.clone()) });
+                }
             }
         }
     }
@@ -183,7 +189,10 @@ impl Writer {
         let Self { connection, known, salts, .. } = self;
         let Some(connection) = connection else { return Err(Error::Stopped) };
         let mut transaction = connection.begin()?;
-        let mut head = HeadRow::read(&mut *transaction)?;
+        let mut head = match known {
+            Some(known) if seeded::is(Bug::HeadFromMemory) => known.clone(),
+            _ => HeadRow::read(&mut *transaction)?,
+        };
         head.agrees(&mut *transaction)?;
         continues(known.as_ref(), &head)?;
         let before = head.frontier.size();
@@ -254,7 +263,8 @@ fn stage(
     request: &Request,
 ) -> Result<Placed, Error> {
     let after = head.frontier.size();
-    let at = head.last_at.map_or(request.at, |last| last.max(request.at));
+    let last_at = head.last_at.filter(|_| !seeded::is(Bug::TimeGoesBack));
+    let at = last_at.map_or(request.at, |last| last.max(request.at));
     let stamp =
         Timestamp::from_microsecond(at).map_err(|error| Error::Damaged { detail: error.to_string() })?;
     let mut bodies = Vec::with_capacity(request.events.len());
@@ -273,7 +283,8 @@ fn stage(
         return Ok(Placed { after, at: stamp });
     }
     transaction.insert(&rows)?;
-    bodies.iter().for_each(|(_, leaf, _)| head.frontier.push(*leaf));
+    let lacking = usize::from(seeded::is(Bug::HeadLacksLast) && bodies.len() > 1);
+    bodies[..bodies.len() - lacking].iter().for_each(|(_, leaf, _)| head.frontier.push(*leaf));
     head.last_at = Some(at);
     request.events.iter().try_for_each(|event| register.heed(transaction, event))?;
     Ok(Placed { after, at: stamp })

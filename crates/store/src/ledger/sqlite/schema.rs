@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::Utf8Path;
+use delivery::seeded::{self, Bug};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::Access;
 
@@ -91,14 +92,15 @@ pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connecti
         retry_busy(|| connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)))
             .map_err(fault)?;
     // 64 MiB: what a WAL that once grew large is cut back to.
+    let level = if seeded::is(Bug::AckBeforeSync) { 0 } else { SYNCHRONOUS };
     connection
         .execute_batch(&format!(
-            "PRAGMA synchronous={SYNCHRONOUS}; PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;
+            "PRAGMA synchronous={level}; PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;
              PRAGMA secure_delete=ON;"
         ))
         .map_err(fault)?;
     let synchronous = pragma(&connection, "synchronous").map_err(fault)?;
-    if journal != "wal" || synchronous != SYNCHRONOUS {
+    if journal != "wal" || synchronous != level {
         return Err(Error::Unavailable {
             path: path.to_owned(),
             detail: format!("the file system gives journal mode {journal}, not wal"),

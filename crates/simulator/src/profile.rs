@@ -1,0 +1,83 @@
+//! How much goes wrong in one simulation, and what is there to go wrong.
+//!
+//! Each seed breaks some things often, some seldom and some not at all: a world in which everything fails all the time hides what
+//! happens when one thing fails. Invariant: a profile is a function of the seed.
+
+use std::time::Duration;
+
+use crate::dice::Dice;
+
+/// Probabilities and sizes.
+#[derive(Debug, Clone)]
+pub(crate) struct Profile {
+    /// How many controllers there are.
+    pub(crate) controllers: usize,
+    /// How many sites.
+    pub(crate) sites: usize,
+    /// How many rollouts are begun at most.
+    pub(crate) rollouts: usize,
+    /// For how long things go wrong.
+    pub(crate) storm: Duration,
+    /// Whether controllers respect each other's leases.
+    pub(crate) leases: bool,
+    /// The average time between two strokes of chaos, in milliseconds.
+    pub(crate) pace_ms: f64,
+    /// How long a request and its answer take on their ways, at most, in milliseconds.
+    pub(crate) latency_ms: f64,
+    /// Probability of each network fault, for each request.
+    pub(crate) lost: f64,
+    /// See `lost`.
+    pub(crate) reply_lost: f64,
+    /// See `lost`.
+    pub(crate) duplicated: f64,
+    /// See `lost`.
+    pub(crate) delayed: f64,
+    /// Probability of each answer of a platform's interface that is no answer.
+    pub(crate) api: f64,
+    /// Probability of each kind of bad reading.
+    pub(crate) metrics: f64,
+    /// Weights of the strokes, by [`crate::chaos::Stroke`].
+    pub(crate) strokes: Vec<f64>,
+    /// Whether controllers' clocks may be far off.
+    pub(crate) clocks: bool,
+    /// The share of builds that are bad.
+    pub(crate) bad: f64,
+    /// Whether people ask for rollbacks and use kill switches.
+    pub(crate) meddling: f64,
+}
+
+impl Profile {
+    /// The seed's profile.
+    pub(crate) fn of(seed: u64, strokes: usize) -> Self {
+        let mut dice = Dice::of(seed, "profile");
+        let mut level = |highest: f64| if dice.chance(0.45) { dice.between(0.0, highest) } else { 0.0 };
+        let (lost, reply_lost, duplicated, delayed) = (level(0.15), level(0.15), level(0.2), level(0.2));
+        let (api, metrics, meddling) = (level(0.4), level(0.6), level(0.05));
+        let strokes = (0..strokes).map(|_| level(1.0)).collect();
+        // Many small worlds, a few large ones.
+        let rollouts = match dice.below(40) {
+            0 => 20 + dice.below(31),
+            1..=5 => 6 + dice.below(6),
+            _ => 1 + dice.below(4),
+        };
+        Self {
+            controllers: 2 + dice.below(2),
+            sites: (1 + dice.below(3)).min(rollouts),
+            rollouts,
+            storm: dice.span(10_000.0, 90_000.0),
+            leases: dice.chance(0.7),
+            pace_ms: dice.between(200.0, 3_000.0),
+            latency_ms: dice.span(4.0, 800.0).as_millis() as f64,
+            lost,
+            reply_lost,
+            duplicated,
+            delayed,
+            api,
+            metrics,
+            strokes,
+            clocks: dice.chance(0.4),
+            bad: dice.between(0.1, 0.6),
+            meddling,
+        }
+    }
+}
