@@ -14,7 +14,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
   deadman             kill, stop and cut off the control plane, and see the canary taken back:
-                      [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N] [--debug];
+                      [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]
+                      [--minutes N] [--debug];
                       or quick (six kills, as in test)
   codegen             write the generated pages of docs/reference";
 
