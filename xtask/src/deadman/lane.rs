@@ -144,7 +144,8 @@ impl<'a> Lane<'a> {
     fn work(&mut self, kills: u32) -> Result<(), String> {
         let (mains, others) = menu(&self.options.settings);
         let (mut round, mut other, most) = (0_usize, 0_usize, kills as usize * 4 + 20);
-        while self.tally.kills < kills {
+        let began = process::now();
+        while self.tally.kills < kills && began.elapsed() < self.options.settings.within {
             if round >= most {
                 return Err(format!("only {} of {round} strikes hit a rollout", self.tally.kills));
             }
@@ -157,6 +158,10 @@ impl<'a> Lane<'a> {
             };
             self.round(fault).map_err(|error| format!("{}: {error}", fault.name()))?;
             round += 1;
+            if round % 10 == 0 {
+                let (kills, stuck) = (self.tally.kills, self.tally.stuck.len());
+                eprintln!("{round} rounds, {kills} kills, {stuck} stuck");
+            }
         }
         if self.options.settings.guard {
             self.person()?;

@@ -46,6 +46,8 @@ struct Settings {
     guard: bool,
     /// Whether faults other than kills are made too.
     others: bool,
+    /// How long rounds are begun; then what there is is reported.
+    within: Duration,
     /// Whether the debug binary is drilled, which is built sooner and slower.
     debug: bool,
 }
@@ -90,8 +92,8 @@ struct Tally {
     causes: BTreeMap<String, u32>,
 }
 
-/// `cargo xtask deadman [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N] [--debug]`; gives
-/// whether every bound holds. Without `--front` it takes both.
+/// `cargo xtask deadman [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]
+/// [--minutes N] [--debug]`; gives whether every bound holds. Without `--front` it takes both.
 pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
     let (settings, both) = settings(options)?;
     let program = if settings.debug {
@@ -281,6 +283,7 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
         kind: Kind::Haproxy,
         guard: true,
         others: true,
+        within: Duration::from_hours(24),
         debug: false,
     };
     let mut both = true;
@@ -301,6 +304,7 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
             "--lanes" => settings.lanes = number()?,
             "--seed" => settings.seed = u64::from(number()?),
             "--ttl" => settings.ttl = Duration::from_secs(u64::from(number()?.max(1))),
+            "--minutes" => settings.within = Duration::from_mins(u64::from(number()?)),
             "--front" => {
                 settings.kind = match *value {
                     "embedded" => Kind::Embedded,
