@@ -12,6 +12,11 @@ use delivery::strategy::{OnInconclusive, Step};
 use delivery::traffic::{Sample, Weight};
 use delivery::{Event, Timestamp};
 
+/// Of an ended rollout's looks, so many of the last are kept.
+pub const LOOKS_KEPT_LAST: usize = 32;
+/// And at most so many of those before them.
+pub const LOOKS_KEPT_BEFORE: usize = 64;
+
 /// One reading of the traffic and what it showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
@@ -84,8 +89,11 @@ pub struct Rollout {
     pub retired: bool,
     /// When each step that was reached began.
     pub begun: Vec<Timestamp>,
-    /// Every look at the traffic, oldest first.
+    /// Every look at the traffic, oldest first. Of a rollout that has ended, some of them: see [`Self::looks_taken`].
     pub looks: Vec<Look>,
+    /// How many looks there were. Once it has ended, only the last ones and some of those before are kept, so that memory grows
+    /// with what was delivered and not with how long it was watched. The ledger has them all.
+    pub looks_taken: usize,
     /// Why it is being taken back.
     pub cause: Option<RollbackCause>,
     /// Whether an incident was opened for it that is not closed.
@@ -116,6 +124,7 @@ impl Rollout {
             retired: false,
             begun: Vec::new(),
             looks: Vec::new(),
+            looks_taken: 0,
             cause: None,
             incident: false,
             outcome: None,
@@ -225,6 +234,7 @@ impl Rollout {
                 // A look that claims to be from after its record would count as fresh for ever.
                 let (at, step) = ((*looked_at).min(at), *step as usize);
                 self.looks.push(Look { at, step, sample: sample.clone(), evidence: evidence.clone() });
+                self.looks_taken += 1;
             }
             // A step that is not held is watched: waving it through would end that.
             Event::RolloutResumed { step, .. } if self.held(at) => {
@@ -242,9 +252,32 @@ impl Rollout {
             Event::RolloutFinished { outcome, .. } => {
                 self.outcome = Some(*outcome);
                 self.milestones.finished = Some(at);
+                self.thin();
             }
             _ => {}
         }
+    }
+
+    /// Keeps the last looks, those where a step or the splitter's counting begins or ends, so that what was counted in each
+    /// stays the same, and some of those between, evenly.
+    fn thin(&mut self) {
+        let early = self.looks.len().saturating_sub(LOOKS_KEPT_LAST);
+        let stride = early.div_ceil(LOOKS_KEPT_BEFORE).max(1);
+        let mut kept: Vec<bool> =
+            (0..self.looks.len()).map(|index| index >= early || index.is_multiple_of(stride)).collect();
+        let mut before: Option<(usize, &Look)> = None;
+        for (index, look) in self.looks.iter().enumerate().filter(|(_, look)| look.sample.is_some()) {
+            let boot = |look: &Look| look.sample.as_ref().map(|sample| sample.boot.clone());
+            let changed = |(_, last): &(usize, &Look)| last.step != look.step || boot(last) != boot(look);
+            if before.as_ref().is_none_or(changed) {
+                kept[index] = true;
+                before.iter().for_each(|(last, _)| kept[*last] = true);
+            }
+            before = Some((index, look));
+        }
+        let mut kept = kept.into_iter();
+        self.looks.retain(|_| kept.next().unwrap_or(true));
+        self.looks.shrink_to_fit();
     }
 
     /// Takes in that commands up to this number were asked for. A number is never used for two commands: the platform would

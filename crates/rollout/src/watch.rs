@@ -36,7 +36,8 @@ impl Watch {
     /// Takes in what was recorded since.
     pub fn catch_up(&mut self, rollout: &Rollout) {
         debug_assert_eq!(self.rollout, rollout.plan.id);
-        for look in &rollout.looks[self.looks..] {
+        // Of a rollout that has ended there may be fewer than were seen; nothing is judged there any more.
+        for look in rollout.looks.get(self.looks..).unwrap_or_default() {
             self.begin_until(rollout, look.step + 1);
             self.analysis.observe(look.sample.as_ref(), look.at);
         }

@@ -9,7 +9,7 @@ use delivery::environment::{ApprovalRule, Environment};
 use delivery::evidence::{Evidence, Finding};
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use delivery::strategy::{AnalysisPolicy, OnExpiry, OnInconclusive, Step, Sticky, Strategy, StrategyKind};
-use delivery::traffic::Weight;
+use delivery::traffic::{ArmTotals, Sample, Weight};
 use delivery::{
     Actor, Digest, EnvironmentName, Event, Recorded, ReleaseId, RevisionId, RolloutId, ServiceName, Timestamp,
 };
@@ -344,4 +344,47 @@ fn a_verdict_on_another_artifact_does_not_count() {
     let (rollout, looked_at) = (bench.id.clone(), bench.now);
     bench.record(Event::RolloutJudged { rollout, step, looked_at, sample: None, evidence: other });
     assert!(!matches!(planner::next(bench.rollout(), bench.now), Next::Apply { .. }));
+}
+
+#[test]
+fn of_an_ended_rollout_some_looks_are_kept_and_what_was_counted_stays() {
+    let planned = plan(false, OnInconclusive::Hold);
+    let (id, digest) = (planned.id.clone(), planned.revision.digest.clone());
+    let mut rollout = Rollout::planned(planned, Timestamp::UNIX_EPOCH);
+    // Five thousand looks: the splitter starts over at 1,500, the second step begins at 2,000, now and then nothing is read.
+    let read = |look: u32| (look % 7 != 3).then_some(u64::from(look));
+    for look in 0..5_000 {
+        let arm = |requests| ArmTotals { requests, ..ArmTotals::zero() };
+        let sample = read(look).map(|requests| Sample {
+            boot: if look < 1_500 { "one".into() } else { "two".into() },
+            at: Timestamp::UNIX_EPOCH,
+            weight: weight(5.0),
+            stable: arm(requests),
+            canary: arm(requests),
+        });
+        let (evidence, step) = (evidence(Finding::Continue, &digest), u32::from(look >= 2_000));
+        let looked_at = Timestamp::UNIX_EPOCH;
+        let judged = Event::RolloutJudged { rollout: id.clone(), step, looked_at, sample, evidence };
+        rollout.apply(&judged, Timestamp::UNIX_EPOCH);
+    }
+    assert_eq!((rollout.looks.len(), rollout.looks_taken), (5_000, 5_000), "it is under way");
+    let finished = Event::RolloutFinished { rollout: id, outcome: RolloutOutcome::RolledBack };
+    rollout.apply(&finished, Timestamp::UNIX_EPOCH);
+    assert_eq!(rollout.looks_taken, 5_000);
+    assert!((96..=106).contains(&rollout.looks.len()), "{}", rollout.looks.len());
+    let samples: Vec<_> =
+        rollout.looks.iter().filter_map(|look| Some((look.step, look.sample.as_ref()?))).collect();
+    let ends = |wanted: &dyn Fn(usize, &str) -> bool| {
+        let of = samples.iter().filter(|(step, sample)| wanted(*step, &sample.boot));
+        let requests: Vec<u64> = of.map(|(_, sample)| sample.canary.requests).collect();
+        (requests[0], requests[requests.len() - 1])
+    };
+    let last = |below: u32| (0..below).rev().find_map(read).unwrap();
+    assert_eq!(ends(&|_, boot| boot == "one"), (0, last(1_500)));
+    assert_eq!(
+        ends(&|step, boot| step == 0 && boot == "two"),
+        ((1_500..).find_map(read).unwrap(), last(2_000))
+    );
+    assert_eq!(ends(&|step, _| step == 1), ((2_000..).find_map(read).unwrap(), last(5_000)));
+    assert!(rollout.looks.windows(2).all(|pair| pair[0].step <= pair[1].step));
 }

@@ -168,12 +168,14 @@ impl Storm {
     fn request(&self, first: u64, events: u64, sender: u64) -> Vec<u8> {
         let mut body = String::with_capacity(events as usize * 420);
         let source = format!("/storm/{}", sender % 4);
+        // Another storm's events are others.
+        let run = std::process::id();
         let kind = "dev.cdevents.incident.detected.0.3.0";
         for id in first..first + events {
             let separator = if id == first { '[' } else { ',' };
             let _ = write!(
                 body,
-                r#"{separator}{{"specversion":"1.0","id":"s{sender}-{id}","source":"{source}","type":"{kind}","data":{{"context":{{"specversion":"0.4.1","id":"s{sender}-{id}","source":"{source}","type":"{kind}","timestamp":"2026-11-27T09:14:02Z"}},"subject":{{"id":"incident-{id}","content":{{"environment":{{"id":"production"}},"service":{{"id":"shop"}},"description":"response time above 100 ms"}}}}}}}}"#
+                r#"{separator}{{"specversion":"1.0","id":"{run}-s{sender}-{id}","source":"{source}","type":"{kind}","data":{{"context":{{"specversion":"0.4.1","id":"{run}-s{sender}-{id}","source":"{source}","type":"{kind}","timestamp":"2026-11-27T09:14:02Z"}},"subject":{{"id":"incident-{id}","content":{{"environment":{{"id":"production"}},"service":{{"id":"shop"}},"description":"response time above 100 ms"}}}}}}}}"#
             );
         }
         body.push(']');
@@ -227,8 +229,9 @@ async fn read(storm: Arc<Storm>, mut socket: BufReader<TcpStream>, pace: Pace) {
         Pace::Slow => loop {
             let mut some = [0_u8; 256];
             match timeout_at(storm.until, socket.read(&mut some)).await {
-                Err(_) => break false,
-                Ok(Ok(1..)) => sleep(Duration::from_secs(1)).await,
+                // What is there already is read in no time, so the end must be looked for as well.
+                Ok(Ok(1..)) if Instant::now() < storm.until => sleep(Duration::from_secs(1)).await,
+                Err(_) | Ok(Ok(1..)) => break false,
                 Ok(_) => break true,
             }
         },
@@ -245,8 +248,8 @@ async fn follow(storm: &Storm, socket: &mut BufReader<TcpStream>) -> bool {
     loop {
         line.clear();
         match timeout_at(storm.until, socket.read_line(&mut line)).await {
-            Err(_) => return false,
-            Ok(Ok(1..)) => {}
+            Ok(Ok(1..)) if Instant::now() < storm.until => {}
+            Err(_) | Ok(Ok(1..)) => return false,
             Ok(_) => return true,
         }
         if let Some(data) = line.strip_prefix("data: {\"after\":") {
@@ -313,7 +316,7 @@ async fn exchange(
             let mut file = storm.acknowledged.lock().map_err(|_| "a task panicked")?;
             for (number, rest) in (first..).zip(told) {
                 let sequence: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                writeln!(file, "{sequence} s{sender}-{number}")?;
+                writeln!(file, "{sequence} {}-s{sender}-{number}", std::process::id())?;
                 add(&storm.counts.acknowledged, 1);
             }
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) admission: Admission,
     pub(crate) streams: Arc<Semaphore>,
+    /// Streams that were ever opened.
+    pub(crate) streams_opened: AtomicU32,
     /// The sequence up to which everything is folded in.
     pub(crate) folded: watch::Sender<u64>,
     pub(crate) stopped: watch::Receiver<bool>,
@@ -93,6 +96,7 @@ impl App {
             limits: config.limits,
             admission: Admission::new(config.limits),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
+            streams_opened: AtomicU32::new(0),
             folded: watch::Sender::new(chronicle.state().size),
             stopped,
             chronicle: RwLock::new(chronicle),

@@ -5,8 +5,9 @@
 //! Records that can't be read have no event.
 //!
 //! Thousands of streams can't each be told thousands of records a second. So the more streams there are, the more seldom each
-//! is served; and with many of them, whoever falls behind is told that there is a gap and where it ends, instead of all that is
-//! in it. With few, everything is told, from the ledger where it must be.
+//! is served. With many of them they are not served all at once, which would keep everything else waiting, but one after the
+//! other; and whoever has more than a few records to hear of is told that there is a gap and where it ends, instead of all that
+//! is in it. With few streams everything is told at once, from the ledger where it must be.
 //!
 //! Invariants: a stream holds at most [`TOLD_AT_ONCE`] notices however slow its reader is, because it is pulled. What a reader
 //! was not told it was told the bounds of.
@@ -14,6 +15,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
@@ -34,6 +36,10 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
 /// Notices that a stream holds.
 const TOLD_AT_ONCE: usize = 32;
+/// With many streams, more new records than these are told as a gap.
+const TOLD_TO_MANY: u64 = 4;
+/// Streams are spread over this many places in the time between two times that one is served.
+const PHASES: u32 = 1_024;
 /// What each open stream adds to the wait of all between two times that they are served: 10,000 streams are served every two
 /// seconds, ten every two milliseconds.
 const PACE: Duration = Duration::from_micros(200);
@@ -48,8 +54,10 @@ struct Cursor {
     app: Arc<App>,
     after: u64,
     queue: VecDeque<Notice>,
-    /// Whether it was just served.
-    served: bool,
+    /// How long it waits before it is served next, in parts of the pace; `None` when it need not.
+    rest: Option<u32>,
+    /// Its place among others, so that not all are served at once.
+    phase: u32,
     _place: OwnedSemaphorePermit,
 }
 
@@ -91,8 +99,9 @@ pub(crate) async fn events(
     let size = *app.folded.borrow();
     // A sequence that the ledger has not reached belongs to another ledger.
     let after = last.unwrap_or(size).min(size);
+    let phase = app.streams_opened.fetch_add(1, Ordering::Relaxed) % PHASES;
     let hello = Event::default().retry(RETRY).comment("after this, events as they are recorded");
-    let cursor = Cursor { app, after, queue: VecDeque::new(), served: false, _place: place };
+    let cursor = Cursor { app, after, queue: VecDeque::new(), rest: None, phase, _place: place };
     let first = futures_util::stream::iter([Ok::<_, Infallible>(hello)]);
     let rest = futures_util::stream::unfold(cursor, next);
     let stream = futures_util::StreamExt::chain(first, rest);
@@ -112,9 +121,9 @@ async fn next(mut cursor: Cursor) -> Option<(Result<Event, Infallible>, Cursor)>
             return Some((Ok(event), cursor));
         }
         let size = *folded.borrow_and_update();
-        let rest = std::mem::take(&mut cursor.served);
-        if size > cursor.after && !rest {
-            cursor.served = true;
+        let rest = cursor.rest.take();
+        if size > cursor.after && rest.is_none() {
+            cursor.rest = Some(PHASES);
             // Whoever can't be served ends here, and comes back with the last event that arrived.
             match cursor.refill(size).await.ok()? {
                 Turn::Tell => continue,
@@ -128,8 +137,11 @@ async fn next(mut cursor: Cursor) -> Option<(Result<Event, Infallible>, Cursor)>
             }
         }
         tokio::select! {
-            changed = folded.changed(), if !rest => changed.ok()?,
-            () = tokio::time::sleep(cursor.pace()), if rest => {}
+            changed = folded.changed(), if rest.is_none() => {
+                changed.ok()?;
+                cursor.rest = cursor.is_one_of_many().then_some(cursor.phase);
+            }
+            () = tokio::time::sleep(cursor.pace() * rest.unwrap_or_default() / PHASES), if rest.is_some() => {}
             _ = stopped.wait_for(|stop| *stop) => return None,
         }
     }
@@ -141,6 +153,10 @@ impl Cursor {
         PACE * u32::try_from(self.open()).unwrap_or(u32::MAX)
     }
 
+    fn is_one_of_many(&self) -> bool {
+        self.open() > self.app.limits.streams_exact
+    }
+
     fn open(&self) -> usize {
         self.app.limits.streams.saturating_sub(self.app.streams.available_permits())
     }
@@ -148,6 +164,10 @@ impl Cursor {
     /// Takes what is next, and moves on past what can't be read.
     async fn refill(&mut self, size: u64) -> Result<Turn, Refusal> {
         let after = self.after;
+        let many = self.is_one_of_many();
+        if many && size - after > TOLD_TO_MANY {
+            return Ok(Turn::Skip(Gap { after, sequence: size }));
+        }
         if let Some(notices) = self.app.chronicle().notices(after, TOLD_AT_ONCE) {
             self.queue.extend(notices);
             if self.queue.is_empty() {
@@ -155,7 +175,7 @@ impl Cursor {
             }
             return Ok(Turn::Tell);
         }
-        if self.open() > self.app.limits.streams_exact {
+        if many {
             return Ok(Turn::Skip(Gap { after, sequence: size }));
         }
         let (notices, last) = app::blocking(&self.app, move |app| {

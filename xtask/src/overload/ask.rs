@@ -44,10 +44,7 @@ impl Server {
         let deadline = process::now() + PATIENCE;
         let address = loop {
             let text = std::fs::read_to_string(&running.output).unwrap_or_default();
-            if let Some(address) = serde_json::from_str::<Value>(&text)
-                .ok()
-                .and_then(|said| Some(said["address"].as_str()?.to_owned()))
-            {
+            if let Some(address) = text.lines().find_map(address_in) {
                 break address;
             }
             if running.ended()?.is_some() || process::now() > deadline {
@@ -131,4 +128,9 @@ impl Server {
         failed += u32::from(answer.status != 200 || shop.rollouts_active()? != 0);
         Ok(After { failed })
     }
+}
+
+/// The address, in the line of output that tells it.
+fn address_in(line: &str) -> Option<String> {
+    Some(serde_json::from_str::<Value>(line).ok()?["address"].as_str()?.to_owned())
 }

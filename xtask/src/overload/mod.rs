@@ -91,11 +91,12 @@ struct Programs {
 
 impl Programs {
     fn build(place: &Place, profile: &str, flags: &[&str]) -> Result<Self, String> {
-        let build = |what: &[&str]| Call::new(place, "cargo", &[&["build"], flags, what].concat()).run();
-        build(&["-p", "trimtab"])?;
+        let build = |what: &[&str]| Call::new(place, "cargo", &[&["build"], what].concat()).run();
+        build(&[&["-p", "trimtab"], flags].concat())?;
+        // Never for speed: what it takes more of the cores makes the storm harder, and it is there after the tests.
         build(&["-p", "server", "--example", "storm"])?;
-        let folder = place.target.join(profile);
-        Ok(Self { trimtab: folder.join("trimtab"), storm: folder.join("examples/storm") })
+        let trimtab = place.target.join(profile).join("trimtab");
+        Ok(Self { trimtab, storm: place.target.join("debug/examples/storm") })
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) fn take_back(shop: &Shop, server: &Server, number: u64) -> Result<Tak
     if ship.wait(PATIENCE)?.is_none() {
         return Err(format!("the controller does not end: see {}", ship.talk));
     }
+    eprintln!("rollback {number}: {} ms", took.as_millis());
     Ok(Taken { took, accepted })
 }
 

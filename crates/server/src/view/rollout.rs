@@ -427,7 +427,7 @@ impl RolloutDetail {
             },
             in_step: step_looks(rollout).map(arms::between),
             in_all: (looks.len() > 1).then(|| arms::between(looks)),
-            looks: Bounded { items, total: looks.len() },
+            looks: Bounded { items, total: rollout.looks_taken },
             curve,
             resumable: rollout.held(around.now) && may_resume,
             edge: around.edge(rollout).map(|status| EdgeView::of(status, rollout)),
