@@ -79,6 +79,9 @@ codes! {
     StoreDamaged = "0305", CheckFailed, "the ledger is damaged";
     StoreLocked = "0306", Infrastructure, "another process keeps the ledger locked";
     RecordTooLarge = "0307", Infrastructure, "an event is too large to record";
+    BackupDamaged = "0311", CheckFailed, "the backup is damaged";
+    LedgerExists = "0312", Usage, "there is something in that place already";
+    StoreOlder = "0313", Infrastructure, "the ledger is older than what was seen here";
 
     TaskUnknown = "0401", Usage, "there is no such task";
     TaskFailed = "0402", CheckFailed, "a task failed";

@@ -19,6 +19,7 @@ pub use error::Error;
 pub use lease::{Lease, LeaseError};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
-    Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger, Place,
+    Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger,
+    Place, Schema, Step,
 };
 pub use recall::Recall;

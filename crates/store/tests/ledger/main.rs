@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod append;
+mod backup;
 mod damage;
 mod opening;
 mod processes;
+mod upgrade;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::{Actor, Event, Recorded, Timestamp};
