@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{codegen, figures, test, tidy};
+use crate::{codegen, figures, test, tidy, upgrade};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -13,6 +13,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                our style as a test: prints file:line: message
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
+  upgrade [--rounds N] [--events N]
+                      migrations killed and under load, golden stores, backup and restore of a large ledger
+  golden [NAME]       write the golden stores of the newest schema, once
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -24,6 +27,10 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["tidy"] => with_tree(|tree| tidy::report(tree, &[tidy::Family::Code, tidy::Family::Docs])),
         ["figures", name, ref options @ ..] => {
             Place::find().and_then(|place| figures::run(&place, name, options))
+        }
+        ["upgrade", ref options @ ..] => Place::find().and_then(|place| upgrade::run(&place, options)),
+        ["golden", ref name @ ..] if name.len() < 2 => {
+            Place::find().and_then(|place| upgrade::golden(&place, name))
         }
         ["codegen"] => with_tree(codegen::write),
         _ => {

@@ -32,6 +32,7 @@ mod wire;
 pub use client::Edge;
 pub use daemon::{run, run_verified};
 pub use error::Error;
+pub use state::epoch_seen;
 
 pub use crate::supervisor::DigestOf;
 pub use wire::{

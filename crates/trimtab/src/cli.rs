@@ -123,7 +123,7 @@ fn dispatch(cli: &Cli, output: Output) -> command::Result {
         Command::Status(args) => block_on(command::status::run(args, global, output)),
         Command::Why(args) => block_on(command::why::run(args, global, output)),
         Command::Report(args) => command::report::run(args, global, output),
-        Command::Ledger(args) => command::ledger::run(args, global, output),
+        Command::Ledger(args) => block_on(command::ledger::run(args, global, output)),
         Command::Run(args) => block_on(command::run::run(args, global, output)),
         Command::Ship(args) => block_on(command::ship::run(args, global, output)),
         Command::Approve(args) => block_on(command::approve::run(args, global, output)),

@@ -89,7 +89,7 @@ pub struct Staged {
     ledger: Utf8PathBuf,
     backup: Option<Utf8PathBuf>,
     head: Head,
-    about: About,
+    about: Option<About>,
 }
 
 impl Staged {
@@ -122,16 +122,20 @@ impl Staged {
             None => head,
         };
         let (ledger, backup) = (ledger.to_owned(), Some(backup.to_owned()));
-        Ok(Self { part, ledger, backup, head, about })
+        Ok(Self { part, ledger, backup, head, about: Some(about) })
     }
 
     /// Stages the ledger that is in the place itself, to take it as what was restored.
-    pub fn of_itself(ledger: &Utf8Path, about: impl FnOnce(Head) -> About) -> Result<Self, BackupError> {
+    pub fn of_itself(held: &Held) -> Result<Self, BackupError> {
+        let ledger = &held.ledger;
+        let Some(hold) = &held.hold else {
+            return Err(Error::Missing { path: ledger.clone() }.into());
+        };
         let part = Part::of(&ledger.with_file_name("restore"))?;
         let staged = part.path().join(LEDGER);
-        copy::copy(ledger, &staged)?;
+        hold.copy(ledger, &staged)?;
         let head = verified(&staged, |detail| BackupError::Unsound { detail })?;
-        Ok(Self { part, ledger: ledger.to_owned(), backup: None, head, about: about(head) })
+        Ok(Self { part, ledger: ledger.to_owned(), backup: None, head, about: None })
     }
 
     /// The staged ledger's file, to be appended to and closed again before it is put.
@@ -145,8 +149,8 @@ impl Staged {
     }
 
     /// What the backup says that it is.
-    pub fn about(&self) -> &About {
-        &self.about
+    pub fn about(&self) -> Option<&About> {
+        self.about.as_ref()
     }
 
     /// Puts it in the place, and the backup's blobs where blobs are kept. Gives the file that the old ledger has now.
@@ -250,6 +254,8 @@ fn cut(file: &Utf8Path, head: Head, until: Until) -> Result<Head, BackupError> {
     let stored: StoredHead = row.stored();
     drop(ledger);
     copy::cut(file, &stored)?;
+    // While it was verified the whole of it was seen.
+    Witness::at(format!("{file}.seen").into()).forget().map_err(at(file))?;
     Ok(Head { size, root: row.frontier.root(), last_at })
 }
 

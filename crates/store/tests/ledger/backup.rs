@@ -101,7 +101,12 @@ fn a_restore_to_a_point_is_the_old_beginning() {
     let ledger = folder.open_to_read();
     for size in [1, 2, 31, 32, 59, 60] {
         let new = Folder::new();
-        restore(&backup, &new, Some(Until::Sequence(size))).unwrap();
+        let held = Held::take(&new.file()).unwrap();
+        let staged = Staged::of_backup(&backup, &new.file(), Some(Until::Sequence(size))).unwrap();
+        let appendable = Ledger::open(&staged.file(), Access::ReadWrite).unwrap();
+        assert_eq!(appendable.older().unwrap(), None, "it may be appended to before it is put");
+        drop(appendable);
+        staged.put(held, &blobs(&new)).unwrap();
         let restored = new.open_to_read();
         assert!(restored.verify().unwrap().is_sound());
         let root = ledger.prove_consistency(size).unwrap().from_root;
@@ -240,6 +245,21 @@ fn a_ledger_that_is_in_use_is_not_replaced() {
     drop(reader);
     restore(&backup, &folder, None).unwrap();
     assert_eq!(head(&folder).size, 60);
+}
+
+#[test]
+fn nobody_opens_a_ledger_whose_place_is_being_taken() {
+    let (folder, _keep, _) = backed_up();
+    let held = Held::take(&folder.file()).unwrap();
+    let other = rusqlite::Connection::open(folder.file()).unwrap();
+    other.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let read = || other.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, i64>(0));
+    assert!(read().is_err(), "it is held");
+    let itself = Staged::of_itself(&held).unwrap();
+    assert_eq!(itself.head().size, 60);
+    assert!(read().is_err(), "also after it was copied");
+    drop((held, itself));
+    assert_eq!(read(), Ok(60));
 }
 
 #[test]

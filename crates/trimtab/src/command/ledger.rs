@@ -1,5 +1,8 @@
 //! `trimtab ledger`: the record itself.
 
+mod backup;
+mod restore;
+
 use delivery::code::Code;
 use delivery::exit::Exit;
 use delivery::{Problem, text};
@@ -28,6 +31,10 @@ enum Action {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
+    /// Writes a backup while everything goes on: the ledger, the envelopes and artifacts that it names, and their digests.
+    Backup(backup::Args),
+    /// Puts a backup, or its beginning, in the place of the ledger.
+    Restore(restore::Args),
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +54,20 @@ struct Shown {
     event: delivery::Event,
 }
 
-pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
+pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
+    match &args.action {
+        Action::Verify => with_ledger(global, output, verify),
+        Action::Show { after } => with_ledger(global, output, |ledger, output| show(ledger, *after, output)),
+        Action::Backup(args) => backup::run(args, global, output),
+        Action::Restore(args) => restore::run(args, global, output).await,
+    }
+}
+
+fn with_ledger(
+    global: &Global,
+    output: Output,
+    work: impl FnOnce(&Ledger, Output) -> super::Result,
+) -> super::Result {
     let project = Project::open(global)?;
     if !project.layout.ledger().exists() {
         output.line("nothing was ever recorded here");
@@ -61,10 +81,7 @@ pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result
         return Ok(Exit::Success);
     }
     let ledger = Ledger::open(&project.layout.ledger(), Access::ReadOnly).map_err(project::problems)?;
-    match args.action {
-        Action::Verify => verify(&ledger, output),
-        Action::Show { after } => show(&ledger, after, output),
-    }
+    work(&ledger, output)
 }
 
 fn verify(ledger: &Ledger, output: Output) -> super::Result {
@@ -77,6 +94,10 @@ fn verify(ledger: &Ledger, output: Output) -> super::Result {
         damages: verification.damages.iter().map(ToString::to_string).collect(),
     };
     output.json(&verified);
+    let older = ledger.older().map_err(project::problems)?;
+    if let (true, Some(detail)) = (verified.sound, older) {
+        return Err(vec![store::Error::Older { detail }.problem()]);
+    }
     if verified.sound {
         output.line(format!(
             "sound: {}, Merkle root {}",
@@ -89,7 +110,7 @@ fn verify(ledger: &Ledger, output: Output) -> super::Result {
     let found = text::count(verified.damages.len() as u64, "damage");
     Err(vec![
         Problem::new(Code::StoreDamaged, format!("the ledger has {found}"))
-            .hint("restore it from a backup; trimtab explain TRM-0305"),
+            .hint("restore a backup: trimtab ledger restore BACKUP --replace; see trimtab explain TRM-0305"),
     ])
 }
 

@@ -49,9 +49,9 @@ pub(in crate::ledger) fn copy_of(
     target.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").map_err(writing)?;
     // One snapshot for all steps; without it every commit of others would begin the copy anew.
     let snapshot = source.unchecked_transaction().map_err(reading)?;
-    pragma(&snapshot, "user_version").map_err(reading)?;
+    pragma(source, "user_version").map_err(reading)?;
     {
-        let backup = Backup::new(&snapshot, &mut target).map_err(writing)?;
+        let backup = Backup::new(source, &mut target).map_err(writing)?;
         loop {
             let copied = backup.step(PAGES).map_err(writing)?;
             step();
@@ -121,8 +121,17 @@ impl Hold {
             Err(Error::Damaged { .. }) => return Ok(Self { connection: None }),
             Err(other) => return Err(other),
         }
-        connection.execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE").map_err(fault)?;
+        // In this mode the lock stays after the transaction has ended, which leaves the connection free to be copied from.
+        connection.execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT").map_err(fault)?;
         Ok(Self { connection: Some(connection) })
+    }
+
+    /// Copies it to a new file.
+    pub(in crate::ledger) fn copy(&self, from: &Utf8Path, to: &Utf8Path) -> Result<(), Error> {
+        match &self.connection {
+            Some(connection) => copy_of(from, connection, to, &|| {}),
+            None => Err(Error::Damaged { detail: "it is no database".to_owned() }),
+        }
     }
 
     /// What its head says, whatever its schema; `None` when that can't be read.
