@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::place::Place;
 use crate::tree::Tree;
-use crate::{chaos, codegen, deadman, figures, overload, sim, tamper, test, tidy};
+use crate::{chaos, codegen, deadman, figures, overload, sim, tamper, test, tidy, upgrade};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -25,6 +25,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                       fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
   overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]
   sim OPTION          the deterministic simulator: --seeds A..B, --replay SEED, --bugs [--seeds N] [NAME]
+  upgrade [--rounds N] [--events N]
+                      migrations killed and under load, golden stores, backup and restore of a large ledger
+  golden [NAME]       write the golden stores of the newest schema, once
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -52,6 +55,10 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["chaos-stage", ref arguments @ ..] => chaos::stage(arguments),
         ["overload", ref options @ ..] => Place::find().and_then(|place| overload::run(&place, options)),
         ["sim", ref options @ ..] => Place::find().and_then(|place| sim::run(&place, options)),
+        ["upgrade", ref options @ ..] => Place::find().and_then(|place| upgrade::run(&place, options)),
+        ["golden", ref name @ ..] if name.len() < 2 => {
+            Place::find().and_then(|place| upgrade::golden(&place, name))
+        }
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

@@ -16,6 +16,7 @@ mod tamper;
 mod test;
 mod tidy;
 mod tree;
+mod upgrade;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -17,7 +17,11 @@ pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
         ["--seeds", seeds] => start(place, &[], &["run", "--seeds", seeds]),
         ["--replay", seed] => start(place, &[], &["replay", seed]),
         ["--bugs", rest @ ..] => start(place, &["--features", "seeded-bugs"], &[&["bugs"], rest].concat()),
-        _ => return Err("usage: cargo xtask sim --seeds A..B | --replay SEED | --bugs [--seeds N] [NAME]".into()),
+        _ => {
+            return Err(
+                "usage: cargo xtask sim --seeds A..B | --replay SEED | --bugs [--seeds N] [NAME]".into()
+            );
+        }
     }
     .map(|()| true)
 }

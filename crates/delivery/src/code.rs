@@ -79,6 +79,9 @@ codes! {
     StoreDamaged = "0305", CheckFailed, "the ledger is damaged";
     StoreLocked = "0306", Infrastructure, "another process keeps the ledger locked";
     RecordTooLarge = "0307", Infrastructure, "an event is too large to record";
+    BackupDamaged = "0311", CheckFailed, "the backup is damaged";
+    LedgerExists = "0312", Usage, "there is something in that place already";
+    StoreOlder = "0313", Infrastructure, "the ledger is older than what was seen here";
     CheckpointUnreadable = "0320", Usage, "a checkpoint or proof can't be read";
     HistoryChanged = "0321", CheckFailed, "the ledger does not continue a checkpoint";
     LedgerForked = "0322", CheckFailed, "the ledger has two histories";

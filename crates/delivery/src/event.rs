@@ -289,6 +289,19 @@ pub enum Event {
         /// The pseudonym.
         person: String,
     },
+    /// The ledger was restored: what is before this record comes from a backup, and records may be missing between the two.
+    /// Rollouts that were under way are taken back, because what they did since is not on record.
+    #[serde(rename = "ledger.restored")]
+    LedgerRestored {
+        /// Records that were taken over: this record's sequence is one higher.
+        size: u64,
+        /// Root of the Merkle tree over them.
+        root: Digest,
+        /// The end of the history that was given up, where one was known.
+        lost: Option<LostHistory>,
+        /// No controller was ever given a higher fencing generation than this, as far as the edges and the lost history tell.
+        epoch: u64,
+    },
     /// Somebody outside reported what happened: monitoring, an incident tool, another deployer. It moves no rollout.
     #[serde(rename = "report.received")]
     Reported {
@@ -299,6 +312,17 @@ pub enum Event {
         /// What happened: `incident-detected`, `incident-resolved` or `service-changed`.
         fact: Fact,
     },
+}
+
+/// The end of a history that a restored ledger does not go on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostHistory {
+    /// Its records.
+    pub size: u64,
+    /// Root of the Merkle tree over them.
+    pub root: Digest,
+    /// When the last one was recorded.
+    pub last_at: Option<Timestamp>,
 }
 
 /// Which release a service runs where, after a change.
@@ -346,6 +370,7 @@ impl Event {
             Self::IncidentDetected { .. } => "incident.detected",
             Self::IncidentResolved { .. } => "incident.resolved",
             Self::PersonErased { .. } => "person.erased",
+            Self::LedgerRestored { .. } => "ledger.restored",
             Self::Reported { .. } => "report.received",
         }
     }
@@ -380,6 +405,7 @@ impl Event {
             | Self::ReleaseCreated { .. }
             | Self::ApprovalGranted { .. }
             | Self::PersonErased { .. }
+            | Self::LedgerRestored { .. }
             | Self::Reported { .. } => None,
         }
     }

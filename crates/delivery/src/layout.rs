@@ -81,9 +81,14 @@ impl Layout {
         self.root.join("logs").join("tasks")
     }
 
+    /// The durable states of all edges, a folder each.
+    pub fn edges(&self) -> Utf8PathBuf {
+        self.root.join("edges")
+    }
+
     /// An edge's durable state.
     pub fn edge(&self, service: &ServiceName, environment: &EnvironmentName) -> Utf8PathBuf {
-        self.root.join("edges").join(format!("{service}@{environment}"))
+        self.edges().join(format!("{service}@{environment}"))
     }
 
     /// A guard's durable state.

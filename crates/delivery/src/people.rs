@@ -88,6 +88,7 @@ impl Event {
             | Self::IncidentDetected { .. }
             | Self::IncidentResolved { .. }
             | Self::PersonErased { .. }
+            | Self::LedgerRestored { .. }
             | Self::Reported { .. } => {}
         }
     }

@@ -34,6 +34,7 @@ mod wire;
 pub use client::Edge;
 pub use daemon::{run, run_verified};
 pub use error::Error;
+pub use state::epoch_seen;
 pub(crate) use state::write_atomically;
 
 use crate::haproxy::Haproxy;

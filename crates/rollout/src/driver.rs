@@ -105,7 +105,8 @@ impl Charge {
         if seeded::is(Bug::StayByLedgerTime) {
             return now;
         }
-        let stay = rollout.step().zip(rollout.position).filter(|(step, position)| unmeasured(step, *position));
+        let stay =
+            rollout.step().zip(rollout.position).filter(|(step, position)| unmeasured(step, *position));
         let Some((_, position)) = stay else { return now };
         let seen = match self.attended {
             Some((since, seen)) if since == position.since => seen,
@@ -172,7 +173,9 @@ impl<W: World> Hand<'_, W> {
                 Next::Look => self.look(&charge).await?,
                 Next::Withdraw(cause) => self.withdraw(id, cause).await?,
                 Next::Finish(outcome) => self.finish(id, outcome).await?,
-                Next::Wait(until) => self.wait(&charge, until.duration_since(now).try_into().unwrap_or_default()).await?,
+                Next::Wait(until) => {
+                    self.wait(&charge, until.duration_since(now).try_into().unwrap_or_default()).await?
+                }
             }
         }
     }

@@ -17,6 +17,10 @@ use delivery::{
 use crate::progress::Rollout;
 use crate::promotion;
 
+/// How many records count as missing where a ledger was restored and nobody knows how far the lost history went. Each may have
+/// been a command of a rollout under way, whose number must not be used again; no rollout has nearly as many.
+const LOST_RECORDS: u64 = 1 << 20;
+
 /// One task of a run, as it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRecord {
@@ -187,6 +191,9 @@ impl State {
                     self.forward(rollout, &recorded.event, at);
                 }
             }
+            Event::LedgerRestored { size, lost, epoch, .. } => {
+                self.restored(*epoch, lost.as_ref().map(|lost| lost.size.saturating_sub(*size)));
+            }
             event => self.apply_rollout(event, at),
         }
     }
@@ -207,6 +214,14 @@ impl State {
     fn meet(&mut self, email: &str) {
         let person = delivery::people::identity(email);
         self.people.entry(person).or_insert(self.size);
+    }
+
+    /// Goes on after a history that was given up, so many records long where that is known: as if they were there and could not
+    /// be read. Generations go on above every one that was seen.
+    fn restored(&mut self, epoch: u64, lost: Option<u64>) {
+        self.epoch_max = self.epoch_max.max(epoch);
+        let lost = lost.unwrap_or(LOST_RECORDS).max(1);
+        self.rollouts.values_mut().for_each(|rollout| rollout.miss(lost));
     }
 
     /// Notes a record that could not be read.

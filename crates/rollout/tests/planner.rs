@@ -388,3 +388,59 @@ fn of_an_ended_rollout_some_looks_are_kept_and_what_was_counted_stays() {
     assert_eq!(ends(&|step, _| step == 1), ((2_000..).find_map(read).unwrap(), last(5_000)));
     assert!(rollout.looks.windows(2).all(|pair| pair[0].step <= pair[1].step));
 }
+
+/// What the ledger says after a restore to the middle of a rollout: nothing goes on, no number is used twice, and the next
+/// generation is above every one that an edge has seen.
+#[test]
+fn a_rollout_that_was_under_way_in_a_restored_ledger_is_taken_back() {
+    let plan = plan(false, OnInconclusive::Rollback);
+    let id = plan.id.clone();
+    let command = |sequence, effect| Command { rollout: id.clone(), sequence, epoch: 3, effect };
+    let raise = Effect::SetWeight {
+        revision: plan.revision.id.clone(),
+        weight: weight(5.0),
+        ttl_ms: 5_000,
+        on_expiry: OnExpiry::Rollback,
+        sticky: Sticky::None,
+    };
+    let start = Effect::Start { revision: Box::new(plan.revision.clone()) };
+    let applied = || Outcome::Applied { detail: "done".into() };
+    let finished = |sequence| Event::EffectFinished { rollout: id.clone(), sequence, outcome: applied() };
+    let history = [
+        Event::RolloutPlanned { plan: Box::new(plan.clone()) },
+        Event::RolloutAcquired { rollout: id.clone(), epoch: 3, holder: "test".into() },
+        Event::EffectRequested { command: command(1, start) },
+        finished(1),
+        Event::EffectRequested { command: command(2, raise) },
+        finished(2),
+    ];
+    // A command that waits for its answer is asked again first: the edge answers a repetition with its first answer.
+    for (until, lost) in [(1, Some(7)), (2, Some(70)), (4, None), (6, Some(1))] {
+        let mut state = State::default();
+        let digest = Digest::of(b"root");
+        let lost = lost.map(|more| delivery::event::LostHistory {
+            size: until as u64 + more,
+            root: digest.clone(),
+            last_at: None,
+        });
+        let more = lost.as_ref().map_or(1 << 20, |lost| lost.size - until as u64) as u32;
+        let restored = Event::LedgerRestored { size: until as u64, root: digest.clone(), lost, epoch: 41 };
+        for (sequence, event) in (1..).zip(history[..until].iter().chain([&restored])) {
+            let actor = Actor::Machine("test".into());
+            state.apply(&Recorded { sequence, at: Timestamp::UNIX_EPOCH, actor, event: event.clone() });
+        }
+        assert_eq!(state.epoch_max, 41);
+        let now = Timestamp::UNIX_EPOCH;
+        let rollout = &state.rollouts[&id];
+        let Next::Withdraw(cause) = planner::next(rollout, now) else { panic!("after {until}") };
+        let used = rollout.sequence;
+        let mut rollout = rollout.clone();
+        rollout.apply(&Event::RollbackRequested { rollout: id.clone(), cause }, now);
+        match planner::next(&rollout, now) {
+            Next::Apply { sequence, effect: Effect::SetWeight { weight, .. } } => {
+                assert!(weight == Weight::ZERO && sequence > used + more, "after {until}: {sequence}");
+            }
+            other => panic!("after {until}: {other:?}"),
+        }
+    }
+}

@@ -173,6 +173,7 @@ fn is_notable(event: &Event) -> bool {
         | Event::RollbackRequested { .. }
         | Event::RolloutFinished { .. }
         | Event::IncidentDetected { rollout: None, .. }
+        | Event::LedgerRestored { .. }
         | Event::Reported { fact: Fact::IncidentDetected { .. } | Fact::ServiceChanged { .. }, .. } => true,
         Event::GateJudged { verdict, .. } => !verdict.passed,
         _ => false,

@@ -4,7 +4,7 @@
 //! never shown as 0.
 
 use delivery::effect::{Effect, Outcome};
-use delivery::event::TaskOutcome;
+use delivery::event::{LostHistory, TaskOutcome};
 use delivery::evidence::{Evidence, Finding};
 use delivery::report::{Fact, ServiceStep};
 use delivery::rollout::RolloutOutcome;
@@ -257,8 +257,18 @@ fn rollout_event(event: &Event, state: &State) -> (Tone, String) {
         Event::IncidentDetected { summary, .. } => (Tone::Bad, format!("incident: {summary}")),
         Event::IncidentResolved { .. } => (Tone::Good, "the incident is over".into()),
         Event::Reported { fact, .. } => reported(fact),
+        Event::LedgerRestored { size, lost, .. } => (Tone::Bad, restored(*size, lost.as_ref())),
         // What isn't about a rollout has its words above.
         other => (Tone::Plain, other.kind().to_owned()),
+    }
+}
+
+fn restored(size: u64, lost: Option<&LostHistory>) -> String {
+    let from = format!("the ledger was restored to record {}", thousands(size));
+    match lost.map(|lost| lost.size.saturating_sub(size)) {
+        None => format!("{from}; what came after it is not known"),
+        Some(0) => format!("{from} of a history that differs"),
+        Some(more) => format!("{from}; {} after it were given up", text::count(more, "record")),
     }
 }
 

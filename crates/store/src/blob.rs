@@ -439,6 +439,72 @@ impl Blobs {
     }
 }
 
+/// What [`copy_all`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// Blobs that are at the target now.
+    pub(crate) files: u64,
+    /// Names of those that are damaged at the source, and were not copied.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// Copies every blob of a directory to another one, unless it is whole there already. Nothing is synced. The source is only
+/// read; that there is none is no error.
+pub(crate) fn copy_all(from: &Utf8Path, to: &Utf8Path) -> Result<Copied, BlobError> {
+    let source = Blobs { directory: from.to_owned(), counter: Arc::default() };
+    let target = Blobs { directory: to.to_owned(), counter: Arc::default() };
+    let mut copied = Copied::default();
+    for key in source.keys()? {
+        let path = target.file(key);
+        let size = std::fs::metadata(source.file(key)).map_err(at(&source.file(key)))?.len();
+        if !target.is_whole(key, size) {
+            make_directory(path.parent().unwrap_or(to))?;
+            match source.restore_in(key, path.as_std_path(), 0o600) {
+                Ok(_) => {}
+                Err(BlobError::Damaged { id }) => {
+                    copied.damaged.push(id);
+                    continue;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        copied.files += 1;
+    }
+    Ok(copied)
+}
+
+impl Blobs {
+    /// The hashes of all that is stored, in order.
+    fn keys(&self) -> Result<Vec<Key>, BlobError> {
+        let mut keys = Vec::new();
+        for space in [Space::Blake3, Space::Sha256] {
+            let folder = self.directory.join(space.name());
+            for middle in entries(&folder)? {
+                for name in entries(&folder.join(&middle))? {
+                    let mut hash = [0; 32];
+                    // Other names are of temporary files.
+                    if hex::decode_to_slice(format!("{middle}{name}"), &mut hash).is_ok() {
+                        keys.push(Key { space, hash });
+                    }
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// The names in a folder, in order; none when there is no such folder.
+fn entries(folder: &Utf8Path) -> Result<Vec<String>, BlobError> {
+    let listed = match folder.read_dir_utf8() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(at(folder))?,
+    };
+    let names = listed.map(|entry| entry.map(|entry| entry.file_name().to_owned()));
+    let mut names = names.collect::<Result<Vec<_>, _>>().map_err(at(folder))?;
+    names.sort();
+    Ok(names)
+}
+
 struct Temporary {
     file: File,
     path: Utf8PathBuf,

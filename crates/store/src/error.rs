@@ -31,12 +31,34 @@ pub enum Error {
         path: Utf8PathBuf,
     },
     /// A newer Trimtab wrote it.
-    #[error("the ledger has schema {found}, this Trimtab knows up to {known}")]
+    #[error(
+        "the ledger has schema {found}{}, this Trimtab knows up to {known}",
+        needs.as_ref().map_or(String::new(), |version| format!(" of Trimtab {version}"))
+    )]
     Newer {
         /// Its schema version.
         found: i64,
         /// The newest that we know.
         known: i64,
+        /// The version of the Trimtab that made it so, where it says.
+        needs: Option<String>,
+        /// The newest copy that was kept before the change and that we could use.
+        kept: Option<Utf8PathBuf>,
+    },
+    /// It is older and would be migrated, but a copy of it could not be kept first. Nothing was changed.
+    #[error(
+        "the ledger can't be brought to the present schema, because no copy of it could be kept: {detail}"
+    )]
+    NotKept {
+        /// Why not.
+        detail: String,
+    },
+    /// It lacks what was seen here: an older ledger, or another one, was put in its place. It can be read; nothing is
+    /// appended.
+    #[error("{detail}")]
+    Older {
+        /// What was seen and what is there, as a sentence.
+        detail: String,
     },
     /// No space left. Nothing of the batch was recorded.
     #[error("there is no space left for the ledger at {path}")]
@@ -129,9 +151,15 @@ impl Error {
             Self::ReadOnly { .. } => {
                 (Code::StoreReadOnly, "give yourself write permission on the ledger's directory and files")
             }
-            Self::Newer { .. } => {
-                (Code::StoreNewer, "use the newer Trimtab that wrote it, or restore a backup")
-            }
+            Self::Newer { needs, kept, .. } => return self.newer(needs.as_deref(), kept.as_deref()),
+            Self::NotKept { .. } => (
+                Code::StoreFull,
+                "make room for a second ledger in .trimtab/backups; the older Trimtab still works meanwhile",
+            ),
+            Self::Older { .. } => (
+                Code::StoreOlder,
+                "put the newest one back, or restore a backup as one: trimtab explain TRM-0313",
+            ),
             Self::Full { .. } => (Code::StoreFull, "free some space; recording goes on by itself then"),
             Self::Damaged { .. } => (
                 Code::StoreDamaged,
@@ -155,6 +183,16 @@ impl Error {
             }
         };
         Problem::new(code, self.to_string()).hint(hint)
+    }
+
+    fn newer(&self, needs: Option<&str>, kept: Option<&Utf8Path>) -> Problem {
+        let needs = needs.map_or("the newer Trimtab that wrote it".into(), |version| {
+            format!("Trimtab {version} or a newer one")
+        });
+        let back = kept.map_or("restore a backup".into(), |kept| {
+            format!("go back to what was kept before the change: trimtab ledger restore {kept} --replace")
+        });
+        Problem::new(Code::StoreNewer, self.to_string()).hint(format!("use {needs}, or {back}"))
     }
 
     /// From the file system's error.

@@ -7,13 +7,17 @@
 //! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
 //! the disk.
 
+pub mod backup;
 mod basis;
 mod database;
+mod file;
 mod head;
 mod people;
 mod place;
 mod proof;
+pub mod restore;
 mod scan;
+mod seen;
 pub(crate) mod sqlite;
 mod standing;
 pub mod verify;
@@ -37,6 +41,8 @@ use self::people::{People, Salts};
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;
+use self::sqlite::Sqlite;
+pub use self::sqlite::upgrade::{Schema, Step};
 pub use self::standing::Standing;
 use self::verify::{Fault, Verification};
 use self::writer::{Request, Writer, WriterThread};
@@ -140,14 +146,18 @@ impl Ledger {
     /// Opens the ledger in that file. With [`Access::ReadWrite`] missing directories (0700) and the file (0600) are made.
     ///
     /// Damaged records or a damaged head don't fail it: records are quarantined when read, and a damaged head
-    /// refuses appends with [`Error::Damaged`].
+    /// refuses appends with [`Error::Damaged`]. A ledger that is older than what was seen here is read as it is, and refuses
+    /// appends with [`Error::Older`].
+    ///
+    /// A file of an older schema is brought to the present one by the first process that opens it for writing, after a copy
+    /// of it was kept in `backups/` beside it.
     pub fn open(path: &Utf8Path, access: Access) -> Result<Self, Error> {
         Self::open_at(&Place::File(path.to_owned()), access, Committer::Thread)
     }
 
     /// [`Ledger::open`] for any place, and with a say in which thread commits.
     pub fn open_at(place: &Place, access: Access, committer: Committer) -> Result<Self, Error> {
-        Self::open_with(place, access, committer, Salts::System)
+        Self::open_in(place.database(), access, committer, Salts::System)
     }
 
     /// [`Ledger::open_at`] with a seed for the pseudonyms of people who are new, so that the same appends give the same bytes
@@ -158,11 +168,20 @@ impl Ledger {
         committer: Committer,
         seed: Box<dyn Seed>,
     ) -> Result<Self, Error> {
-        Self::open_with(place, access, committer, Salts::Seeded(seed))
+        Self::open_in(place.database(), access, committer, Salts::Seeded(seed))
     }
 
-    fn open_with(place: &Place, access: Access, committer: Committer, salts: Salts) -> Result<Self, Error> {
-        let database = place.database();
+    /// [`Ledger::open`], as a Trimtab does that knows these schemas and no others.
+    pub fn open_as(path: &Utf8Path, access: Access, schema: Schema) -> Result<Self, Error> {
+        Self::open_in(Arc::new(Sqlite::file_as(path, schema)), access, Committer::Thread, Salts::System)
+    }
+
+    fn open_in(
+        database: Arc<dyn Database>,
+        access: Access,
+        committer: Committer,
+        salts: Salts,
+    ) -> Result<Self, Error> {
         let size = watch::Sender::new(0);
         let appender = match access {
             Access::ReadOnly => None,
@@ -408,11 +427,22 @@ impl Ledger {
         })
     }
 
+    /// What was seen here and is not in the ledger, as a sentence; `None` when it has all of it. See [`Error::Older`].
+    pub fn older(&self) -> Result<Option<String>, Error> {
+        let witness = self.inner.database.witness().map(seen::Witness::at);
+        let Some(seen) = witness.and_then(|witness| witness.read()) else { return Ok(None) };
+        match self.with_view(|view| HeadRow::read(view).and_then(|head| seen.check(view, &head))) {
+            Ok(()) => Ok(None),
+            Err(Error::Older { detail }) => Ok(Some(detail)),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Lends a view through a reading connection. One that met an error is not used again.
     fn with_view<T>(&self, read: impl FnOnce(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
         let pool = || self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool().pop();
-        let mut reader = match kept {
+        let mut reader = match kept.filter(|reader| reader.current()) {
             Some(reader) => reader,
             None => self.inner.database.open_reader()?,
         };

@@ -172,8 +172,16 @@ pub(crate) struct Health {
     pub(crate) canary: Option<(String, Utf8PathBuf)>,
 }
 
-/// Asks the edge how its stable release does.
-pub(crate) async fn health(config: &EdgeConfig) -> Health {
+/// The revision that should be the edge's stable one by the record; `None` where none should, and while a rollout may change
+/// that before it is on record.
+pub(crate) fn expected<'a>(state: &'a State, config: &EdgeConfig) -> Option<&'a RevisionId> {
+    let (service, environment) = (&config.service, &config.environment);
+    let moving = state.rollout_active(service, environment).is_some();
+    state.slot(service, environment).filter(|_| !moving)?.stable.as_ref()
+}
+
+/// Asks the edge how the revision does that should be its stable one; `None` when none should.
+pub(crate) async fn health(config: &EdgeConfig, expected: Option<&RevisionId>) -> Health {
     let status = match Edge::connect(config).await {
         Ok(edge) => edge.status().await,
         Err(error) => Err(error),
@@ -194,6 +202,13 @@ pub(crate) async fn health(config: &EdgeConfig) -> Health {
     let stable = status.revision(Role::Stable);
     let (ready, instances) = stable.map_or((0, 0), |stable| (ready(stable), stable.instances.len()));
     let trouble = match stable {
+        // A ledger that was restored knows less than what runs.
+        Some(stable) if expected.is_some_and(|expected| *expected != stable.id) => {
+            let what = format!("another release serves there, {}, which is not the one on record", stable.id);
+            let action =
+                "was the ledger restored? to bring a release there that is on record, run: trimtab ship";
+            Some((what, action.into()))
+        }
         Some(stable) => shortage(stable).map(|what| (what, format!("see {}; {}", stable.log, back(config)))),
         None => Some(("its edge runs, but without the release".into(), back(config))),
     };
@@ -224,13 +239,14 @@ fn shortage(revision: &RevisionStatus) -> Option<String> {
 }
 
 /// Sees to it that what serves by the record does so: starts its edge, which brings back what ran, and waits until an
-/// instance is ready.
+/// instance is ready. False when the edge does not have it: it serves another release, which a restored ledger does not know of,
+/// or none, because what it knew is lost.
 pub(crate) async fn bring_back(
     project: &Project,
     service: &ServiceName,
     environment: &Environment,
     stable: &RevisionId,
-) -> Result<(), Vec<Problem>> {
+) -> Result<bool, Vec<Problem>> {
     let config = config(project, service, environment);
     let refuse = |error: platform::edge::Error| vec![error.problem()];
     let edge = Edge::ensure(&config, &program()).await.map_err(refuse)?;
@@ -238,11 +254,14 @@ pub(crate) async fn bring_back(
         let status = edge.status().await.map_err(refuse)?;
         let own = status.revision(Role::Stable).filter(|own| own.id == *stable);
         if own.is_some_and(|own| ready(own) > 0) {
-            return Ok(());
+            return Ok(true);
+        }
+        if !status.restoring && status.revision(Role::Stable).is_none_or(|other| other.id != *stable) {
+            return Ok(false);
         }
         // An edge gives what it restores the time that the manifest gives it.
         if !status.restoring {
-            let health = health(&config).await;
+            let health = health(&config, Some(stable)).await;
             let (what, action) =
                 health.trouble.unwrap_or_else(|| ("another release does".into(), back(&config)));
             let message = format!("{service} should serve {}: {what}", environment.name);

@@ -96,7 +96,7 @@ impl Project {
 
     /// Its ledger, ready to be appended to, with its state.
     pub(crate) fn follower(&self) -> Result<Follower, Vec<Problem>> {
-        self.prepare()?;
+        prepare(&self.layout)?;
         let ledger = Ledger::open(&self.layout.ledger(), Access::ReadWrite).map_err(problems)?;
         Follower::open(ledger).map_err(problems)
     }
@@ -108,28 +108,6 @@ impl Project {
         }
         let ledger = Ledger::open(&self.layout.ledger(), Access::ReadOnly).map_err(problems)?;
         Follower::open(ledger).map(Some).map_err(problems)
-    }
-
-    /// Makes the state folder, private and ignored by git.
-    fn prepare(&self) -> Result<(), Vec<Problem>> {
-        let root = self.layout.root();
-        // Nobody else's: whoever can write here can replace the key that signs.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).and_then(|()| {
-            let ignore = root.join(".gitignore");
-            if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
-        });
-        made.map_err(|error| {
-            let full = error.kind() == std::io::ErrorKind::StorageFull;
-            let code = if full { Code::StoreFull } else { Code::StoreReadOnly };
-            vec![
-                Problem::new(
-                    code,
-                    format!("the state folder {STATE_DIRECTORY} can't be made in {}", self.root),
-                )
-                .because(&error)
-                .hint("make the folder writable, or work on a copy that is"),
-            ]
-        })
     }
 
     /// Who acts: the identity given on the command line, or git's.
@@ -191,6 +169,26 @@ impl Project {
     pub(crate) fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
         driven(&self.layout, service, environment)
     }
+}
+
+/// Makes the state folder, private and ignored by git.
+pub(crate) fn prepare(layout: &Layout) -> Result<(), Vec<Problem>> {
+    let root = layout.root();
+    // Nobody else's: whoever can write here can replace the key that signs.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).and_then(|()| {
+        let ignore = root.join(".gitignore");
+        if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
+    });
+    made.map_err(|error| {
+        let full = error.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { Code::StoreFull } else { Code::StoreReadOnly };
+        let place = root.parent().unwrap_or(root);
+        vec![
+            Problem::new(code, format!("the state folder {STATE_DIRECTORY} can't be made in {place}"))
+                .because(&error)
+                .hint("make the folder writable, or work on a copy that is"),
+        ]
+    })
 }
 
 /// Whether a controller holds the lease of the service in the environment now.

@@ -9,6 +9,7 @@ use delivery::environment::Environment;
 use delivery::release::Release;
 use delivery::rollout::{RolloutOutcome, RolloutPlan};
 use delivery::{Actor, Event, Problem, Recorded, ReleaseId, RevisionId, RolloutId, ServiceName};
+use platform::edge::Role;
 use rollout::driver::{DriveError, Driver, Notice, Wish};
 use rollout::follower::Follower;
 use rollout::{planning, promotion};
@@ -118,8 +119,9 @@ impl Controller<'_> {
         let state = self.follower.state();
         let slot = state.slot(&service, &environment.name);
         let there = slot.filter(|slot| slot.current.as_ref() == Some(&release.id));
-        if let Some(stable) = there.and_then(|slot| slot.stable.clone()) {
-            edges::bring_back(self.project, &service, environment, &stable).await?;
+        if let Some(stable) = there.and_then(|slot| slot.stable.clone())
+            && edges::bring_back(self.project, &service, environment, &stable).await?
+        {
             let version = &release.version;
             self.output
                 .talk(format!("              {service} {version} serves {} already", environment.name));
@@ -133,10 +135,10 @@ impl Controller<'_> {
         // A platform that can't be had is said before a rollout begins, not after.
         self.check_front(&service, environment).await?;
         let mut world = edges::host(self.project, &service, environment);
-        world.edge().await.map_err(|error| vec![error.problem()])?;
+        let serves = self.serves(world.edge().await, &service, environment).await?;
         let plan = loop {
             let revision = self.revision(release)?;
-            if let Some(plan) = self.plan(release, environment, revision, None).await? {
+            if let Some(plan) = self.plan(release, environment, revision, serves.as_ref(), None).await? {
                 break plan;
             }
         };
@@ -164,7 +166,7 @@ impl Controller<'_> {
         // As in `promote`: what can't be carried out is not recorded.
         self.check_front(&service, environment).await?;
         let mut world = edges::host(self.project, &service, environment);
-        world.edge().await.map_err(|error| vec![error.problem()])?;
+        let serves = self.serves(world.edge().await, &service, environment).await?;
         let mut direct = environment.clone();
         direct.strategy.kind = delivery::strategy::StrategyKind::Direct;
         direct.strategy.steps = vec![delivery::strategy::Step {
@@ -180,7 +182,8 @@ impl Controller<'_> {
             None => self.revision(&good)?,
         };
         let plan = loop {
-            if let Some(plan) = self.plan(&good, &direct, revision.clone(), Some(bad.id.clone())).await? {
+            let reverts = Some(bad.id.clone());
+            if let Some(plan) = self.plan(&good, &direct, revision.clone(), serves.as_ref(), reverts).await? {
                 break plan;
             }
         };
@@ -251,12 +254,29 @@ impl Controller<'_> {
         crate::release::verify(self.project, self.follower.state(), release)
     }
 
+    /// The revision that serves there. The edge knows: after a restore the record may name another one, or one that is gone.
+    async fn serves(
+        &self,
+        edge: Result<&platform::edge::Edge, platform::edge::Error>,
+        service: &ServiceName,
+        environment: &Environment,
+    ) -> Result<Option<RevisionId>, Vec<Problem>> {
+        let refuse = |error: platform::edge::Error| vec![error.problem()];
+        let status = edge.map_err(refuse)?.status().await.map_err(refuse)?;
+        if status.restoring {
+            let slot = self.follower.state().slot(service, &environment.name);
+            return Ok(slot.and_then(|slot| slot.stable.clone()));
+        }
+        Ok(status.revision(Role::Stable).map(|stable| stable.id.clone()))
+    }
+
     /// Plans and records; `None` when somebody else recorded first, so that the state must be looked at again.
     async fn plan(
         &mut self,
         release: &Release,
         environment: &Environment,
         revision: RevisionSpec,
+        serves: Option<&RevisionId>,
         reverts: Option<ReleaseId>,
     ) -> Result<Option<RolloutPlan>, Vec<Problem>> {
         self.tell()?;
@@ -273,7 +293,9 @@ impl Controller<'_> {
                     .collect());
             }
         }
-        let plan = planning::plan(state, release, environment, policy, revision, reverts, &mut SystemSeed);
+        let mut plan =
+            planning::plan(state, release, environment, policy, revision, reverts, &mut SystemSeed);
+        plan.stable = serves.cloned();
         let wrong = planning::lint(&plan);
         if !wrong.is_empty() {
             let message =

@@ -5,7 +5,10 @@ use crate::tree::Tree;
 
 /// Where the binary's commands are listed, one `Name(command::name::Args)` a line.
 const CLI: &str = "crates/trimtab/src/cli.rs";
-const XTASK: &[&str] = &["test", "tidy", "tamper", "deadman", "powercut", "eio", "diskfull", "overload", "sim", "codegen"];
+const XTASK: &[&str] = &[
+    "test", "tidy", "tamper", "deadman", "powercut", "eio", "diskfull", "overload", "sim", "upgrade",
+    "golden", "codegen",
+];
 
 /// Checks every Markdown page.
 pub(super) fn check(tree: &Tree) -> Vec<Complaint> {

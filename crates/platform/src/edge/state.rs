@@ -263,6 +263,16 @@ impl Storage {
     }
 }
 
+/// The highest epoch that the edge with this state directory has seen, whether it runs or not; `None` where there was none.
+pub fn epoch_seen(state_directory: &Utf8Path) -> Result<Option<u64>, Error> {
+    let path = state_directory.join("state.json");
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", &path)(error)),
+        Ok(_) => read(&path).map(|state| Some(state.epoch)),
+    }
+}
+
 fn read(path: &Utf8Path) -> Result<State, Error> {
     let refuse = |reason: String| Error::State { path: path.to_owned(), reason };
     let text = std::fs::read(path).map_err(Error::file("read", path))?;

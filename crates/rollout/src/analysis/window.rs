@@ -100,7 +100,8 @@ fn interval(last: &Sample, now: &Sample) -> Option<Interval> {
 
 fn arm(last: &ArmTotals, now: &ArmTotals) -> Option<ArmInterval> {
     let since = now.since(last);
-    let came = if seeded::is(Bug::ResetCountsFromZero) { since.unwrap_or_else(|| now.clone()) } else { since? };
+    let came =
+        if seeded::is(Bug::ResetCountsFromZero) { since.unwrap_or_else(|| now.clone()) } else { since? };
     let timed = came.latency.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
     if came.requests.max(timed) > REQUESTS_MAX {
         return None;

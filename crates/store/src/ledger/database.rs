@@ -9,7 +9,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::wire::Row;
 use crate::error::Error;
@@ -26,6 +26,12 @@ pub(super) trait Database: Send + Sync {
 
     /// Opens it for reading. Makes and changes nothing.
     fn open_reader(&self) -> Result<Box<dyn ReadingConnection>, Error>;
+
+    /// The file that says how much of the ledger was seen here, where an older one could be put in its place behind our back
+    /// ([`super::seen`]).
+    fn witness(&self) -> Option<Utf8PathBuf> {
+        None
+    }
 }
 
 /// A connection that reads.
@@ -35,6 +41,11 @@ pub(super) trait ReadingConnection: Send {
 
     /// Whether a later view sees later commits. If not, the connection serves one read only.
     fn lasting(&self) -> bool {
+        true
+    }
+
+    /// Whether the ledger's place still holds what was opened.
+    fn current(&self) -> bool {
         true
     }
 }

@@ -10,13 +10,15 @@
 //! Invariant: every pseudonym that was ever recorded has its row here, or a record that says that it was erased; a row that
 //! was changed is the row of another pseudonym.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use delivery::people::{is_pseudonym, pseudonym};
 use delivery::{Actor, Event, Recorded, Seed};
 use sha2::{Digest as _, Sha256};
 
 use super::database::{StoredPerson, Transaction, View};
+use super::scan::{Scanned, scan};
 use super::verify::Fault;
 use crate::error::Error;
 
@@ -195,6 +197,42 @@ pub(super) struct Census {
 }
 
 impl Census {
+    /// Who is named in the first `size` records, and whether all of them could be read.
+    pub(super) fn of(view: &mut dyn View, size: u64) -> Result<(Self, bool), Error> {
+        let (mut census, mut complete) = (Self::default(), true);
+        scan(view, 0, Some(size), &mut |item| {
+            match item {
+                Scanned::Row(row) if row.sequence as u64 > size => return ControlFlow::Break(()),
+                Scanned::Row(row) => match row.open() {
+                    (_, Ok(recorded)) => census.note(recorded),
+                    (_, Err(_)) => complete = false,
+                },
+                Scanned::Missing { .. } | Scanned::Unreadable { .. } => complete = false,
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((census, complete))
+    }
+
+    /// Who was erased.
+    pub(super) fn erased(self) -> BTreeSet<String> {
+        self.erased.into_keys().collect()
+    }
+
+    /// Those of `gone` who are on record here, and whose erasure is not.
+    pub(super) fn still(&self, view: &mut dyn View, gone: &BTreeSet<String>) -> Result<Vec<String>, Error> {
+        let people = People::read(view)?;
+        let here = |name: &&String| self.named.contains_key(*name) || people.persons.contains_key(*name);
+        let still = gone.iter().filter(|name| !self.erased.contains_key(*name)).filter(here);
+        Ok(still.cloned().collect())
+    }
+
+    /// The rows of those whom no record names.
+    pub(super) fn strangers(&self, view: &mut dyn View) -> Result<Vec<StoredPerson>, Error> {
+        let people = People::read(view)?.persons.into_iter();
+        Ok(people.filter(|(name, _)| !self.named.contains_key(name)).map(|(_, person)| person).collect())
+    }
+
     /// Takes note of a record's people.
     pub(super) fn note(&mut self, mut recorded: Recorded) {
         if let Event::PersonErased { person } = &recorded.event {

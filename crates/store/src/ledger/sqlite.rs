@@ -6,7 +6,9 @@
 //! Invariant: a commit has returned from its fsync (`synchronous=FULL`). After a failed one the log is carried over into
 //! the database and synced before anything else, because a failed fsync may have dropped log pages that look written.
 
-pub(super) mod schema;
+pub(super) mod copy;
+mod schema;
+pub(super) mod upgrade;
 
 use std::ops::{ControlFlow, Range};
 
@@ -14,15 +16,21 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
+use self::upgrade::Schema;
 use super::database::{
     Database, Found, Passage, ReadingConnection, StoredHead, StoredPerson, Transaction, View, Visitor,
     WritingConnection,
 };
+use super::file::FileId;
 use super::wire::Row;
 use crate::error::Error;
 use crate::merkle::Hash;
 
 const COLUMNS: &str = "sequence, at, format, body, leaf";
+/// A person's row is overwritten in its place with as many zeros, not deleted: where rows go, SQLite moves their neighbours
+/// within and between pages, and the bytes that it moved stay where they were, out of reach of `secure_delete`.
+const REMOVE_PERSON: &str = "UPDATE person SET salt = zeroblob(length(salt)),
+    email = CAST(zeroblob(length(CAST(email AS BLOB))) AS TEXT) WHERE salt = ?1 AND email = ?2";
 
 /// A file, and who keeps it.
 #[derive(Debug, Clone)]
@@ -30,23 +38,34 @@ pub(super) struct Sqlite {
     path: Utf8PathBuf,
     /// The SQLite VFS that the file belongs to. With one, no other call touches the path.
     vfs: Option<String>,
+    schema: Schema,
 }
 
 impl Sqlite {
     /// A file of the operating system.
     pub(super) fn file(path: &Utf8Path) -> Self {
-        Self { path: path.to_owned(), vfs: None }
+        Self::file_as(path, Schema::RELEASED)
+    }
+
+    /// [`Sqlite::file`], as a Trimtab opens it that knows these schemas.
+    pub(super) fn file_as(path: &Utf8Path, schema: Schema) -> Self {
+        Self { path: path.to_owned(), vfs: None, schema }
     }
 
     /// A file of the VFS that is registered under that name.
     pub(super) fn file_of(vfs: &str, path: &Utf8Path) -> Self {
-        Self { path: path.to_owned(), vfs: Some(vfs.to_owned()) }
+        Self { path: path.to_owned(), vfs: Some(vfs.to_owned()), schema: Schema::RELEASED }
+    }
+
+    /// Which file has the name now; `None` where only the VFS knows.
+    fn id(&self) -> Option<FileId> {
+        self.vfs.is_none().then(|| FileId::of(&self.path)).flatten()
     }
 
     /// [`Database::open_writer`], as what it is.
     pub(super) fn writer(&self, after_failure: bool) -> Result<Writing, Error> {
-        let connection = schema::open_writer(&self.path, self.vfs.as_deref())?;
-        let writing = Writing { path: self.path.clone(), connection };
+        let connection = schema::open_writer(&self.path, self.vfs.as_deref(), self.schema)?;
+        let writing = Writing { file: self.clone(), id: self.id(), connection };
         if after_failure {
             writing.settle()?;
         }
@@ -55,8 +74,8 @@ impl Sqlite {
 
     /// [`Database::open_reader`], as what it is.
     pub(super) fn reader(&self) -> Result<Reading, Error> {
-        let (connection, lasting) = schema::open_reader(&self.path, self.vfs.as_deref())?;
-        Ok(Reading { path: self.path.clone(), connection, lasting })
+        let (connection, lasting) = schema::open_reader(&self.path, self.vfs.as_deref(), self.schema)?;
+        Ok(Reading { file: self.clone(), id: self.id(), connection, lasting })
     }
 }
 
@@ -71,6 +90,10 @@ impl Database for Sqlite {
 
     fn open_reader(&self) -> Result<Box<dyn ReadingConnection>, Error> {
         Ok(Box::new(self.reader()?))
+    }
+
+    fn witness(&self) -> Option<Utf8PathBuf> {
+        self.vfs.is_none().then(|| Utf8PathBuf::from(format!("{}.seen", self.path)))
     }
 }
 
@@ -94,7 +117,9 @@ pub(crate) fn meaning(path: &Utf8Path, error: &rusqlite::Error) -> Error {
 
 /// A connection for reading.
 pub(super) struct Reading {
-    path: Utf8PathBuf,
+    file: Sqlite,
+    /// Which file it has open: a restore puts another one under the ledger's name.
+    id: Option<FileId>,
     pub(super) connection: Connection,
     /// An immutable view of read-only media sees no later commits.
     lasting: bool,
@@ -102,17 +127,22 @@ pub(super) struct Reading {
 
 impl ReadingConnection for Reading {
     fn view(&mut self) -> Result<Box<dyn View + '_>, Error> {
-        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Deferred)?))
+        Ok(Box::new(Moment::begin(&self.file, &mut self.connection, TransactionBehavior::Deferred)?))
     }
 
     fn lasting(&self) -> bool {
         self.lasting
     }
+
+    fn current(&self) -> bool {
+        self.id == self.file.id()
+    }
 }
 
 /// A connection for writing.
 pub(super) struct Writing {
-    path: Utf8PathBuf,
+    file: Sqlite,
+    id: Option<FileId>,
     pub(super) connection: Connection,
 }
 
@@ -122,7 +152,7 @@ impl Writing {
         let busy: i64 = self
             .connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .map_err(|error| meaning(&self.path, &error))?;
+            .map_err(|error| meaning(&self.file.path, &error))?;
         if busy == 0 {
             Ok(())
         } else {
@@ -133,13 +163,19 @@ impl Writing {
 
 impl ReadingConnection for Writing {
     fn view(&mut self) -> Result<Box<dyn View + '_>, Error> {
-        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Deferred)?))
+        Ok(Box::new(Moment::begin(&self.file, &mut self.connection, TransactionBehavior::Deferred)?))
     }
 }
 
 impl WritingConnection for Writing {
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Error> {
-        Ok(Box::new(Moment::begin(&self.path, &mut self.connection, TransactionBehavior::Immediate)?))
+        let moment = Moment::begin(&self.file, &mut self.connection, TransactionBehavior::Immediate)?;
+        if self.id == self.file.id() {
+            return Ok(Box::new(moment));
+        }
+        // What is written to a file that has lost its name is lost.
+        let detail = format!("another file was put in the place of {} while it was open", self.file.path);
+        Err(Error::Older { detail })
     }
 
     /// The pages were overwritten; the log still holds how they were before.
@@ -156,12 +192,15 @@ struct Moment<'a> {
 
 impl<'a> Moment<'a> {
     fn begin(
-        path: &'a Utf8Path,
+        file: &'a Sqlite,
         connection: &'a mut Connection,
         behavior: TransactionBehavior,
     ) -> Result<Self, Error> {
+        let path = &file.path;
         let transaction =
             connection.transaction_with_behavior(behavior).map_err(|error| meaning(path, &error))?;
+        // A newer Trimtab may have migrated the file since it was opened. From here on it can't.
+        upgrade::still(path, &transaction, file.schema)?;
         Ok(Self { path, transaction })
     }
 
@@ -273,11 +312,7 @@ impl Transaction for Moment<'_> {
     }
 
     fn remove_person(&mut self, person: &StoredPerson) -> Result<(), Error> {
-        // Overwritten in its place with as many zeros, not deleted: where rows go, SQLite moves their neighbours within and
-        // between pages, and the bytes that it moved stay where they were, out of reach of `secure_delete`.
-        let sql = "UPDATE person SET salt = zeroblob(length(salt)),
-                   email = CAST(zeroblob(length(CAST(email AS BLOB))) AS TEXT) WHERE salt = ?1 AND email = ?2";
-        let removed = self.transaction.execute(sql, rusqlite::params![person.salt, person.email]);
+        let removed = self.transaction.execute(REMOVE_PERSON, rusqlite::params![person.salt, person.email]);
         removed.map(drop).map_err(|error| self.meaning(&error))
     }
 

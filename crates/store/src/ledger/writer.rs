@@ -22,6 +22,7 @@ use super::basis::Basis;
 use super::database::{Database, Transaction, WritingConnection};
 use super::head::{self, HeadRow};
 use super::people::{Register, Salts};
+use super::seen::Witness;
 use super::wire::{self, Row};
 use crate::error::Error;
 use crate::merkle::leaf_hash;
@@ -121,21 +122,25 @@ pub(super) struct Writer {
     known: Option<HeadRow>,
     /// Whether a commit has failed since the last check.
     pub(super) failed: bool,
+    witness: Option<Witness>,
     sizes: watch::Sender<u64>,
     /// For people who are new.
     salts: Salts,
 }
 
 impl Writer {
-    /// Opens the database for writing. A damaged ledger is opened all the same; its appends fail.
+    /// Opens the database for writing. A damaged ledger, and one that is older than what was seen here, is opened all the same;
+    /// its appends fail.
     pub(super) fn open(
         database: Arc<dyn Database>,
         sizes: watch::Sender<u64>,
         salts: Salts,
     ) -> Result<Self, Error> {
-        let mut writer = Self { database, connection: None, known: None, failed: false, sizes, salts };
+        let witness = database.witness().map(Witness::at);
+        let mut writer =
+            Self { database, connection: None, known: None, failed: false, witness, sizes, salts };
         match writer.connect() {
-            Ok(()) | Err(Error::Damaged { .. }) => Ok(writer),
+            Ok(()) | Err(Error::Damaged { .. } | Error::Older { .. }) => Ok(writer),
             Err(other) => Err(other),
         }
     }
@@ -165,6 +170,7 @@ impl Writer {
             Ok(placed) => {
                 if let Some(head) = &self.known {
                     publish(&self.sizes, head.frontier.size());
+                    self.witness.iter_mut().for_each(|witness| witness.note(head));
                 }
                 batch.into_iter().zip(placed).for_each(|(request, placed)| request.answer(placed));
             }
@@ -229,9 +235,15 @@ impl Writer {
         if self.connection.is_some() {
             return Ok(());
         }
+        // Read before the ledger is: others append meanwhile, and note it after that.
+        let seen = self.witness.as_ref().and_then(Witness::read);
         let mut connection = self.database.open_writer(self.failed)?;
-        let head = head::tail(&mut *connection.view()?)?;
+        let mut view = connection.view()?;
+        let head = head::tail(&mut *view)?;
         continues(self.known.as_ref(), &head)?;
+        seen.map_or(Ok(()), |seen| seen.check(&mut *view, &head))?;
+        drop(view);
+        self.witness.iter_mut().for_each(|witness| witness.note(&head));
         publish(&self.sizes, head.frontier.size());
         self.known = Some(head);
         self.failed = false;

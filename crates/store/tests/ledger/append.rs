@@ -58,7 +58,8 @@ fn what_was_answered_is_what_is_read() {
 
 #[test]
 fn reading_pages_in_order() {
-    let ledger = Folder::with_records(120).open();
+    let folder = Folder::with_records(120);
+    let ledger = folder.open();
     let mut after = 0;
     let mut seen = Vec::new();
     loop {
@@ -75,7 +76,8 @@ fn reading_pages_in_order() {
 
 #[test]
 fn time_never_goes_back_and_is_in_microseconds() {
-    let ledger = Folder::new().open();
+    let folder = Folder::new();
+    let ledger = folder.open();
     let fine = at(100).checked_add(jiff_nanoseconds(1_999)).unwrap();
     let first = ledger.append_blocking(&actor(), fine, vec![event("a")]).unwrap();
     assert_eq!(first[0].at, at(100).checked_add(jiff_nanoseconds(1_000)).unwrap());
@@ -92,7 +94,8 @@ fn jiff_nanoseconds(n: u64) -> Duration {
 
 #[test]
 fn what_can_not_be_recorded_is_refused_and_nothing_is_written() {
-    let ledger = Folder::new().open();
+    let folder = Folder::new();
+    let ledger = folder.open();
     let refused = |events: Vec<Event>| ledger.append_blocking(&actor(), at(0), events).unwrap_err();
     let large = refused(vec![event("fits"), event(&"x".repeat(65_535))]);
     assert_eq!(large, Error::RecordTooLarge { kind: "incident.resolved" });
@@ -118,7 +121,8 @@ proptest! {
     #[test]
     fn finite_numbers_read_back_exactly(numbers in prop::collection::vec(
         prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO, 200)) {
-        let ledger = Folder::new().open();
+        let folder = Folder::new();
+        let ledger = folder.open();
         let events: Vec<_> = numbers.iter().map(|number| judged(*number)).collect();
         ledger.append_blocking(&actor(), at(0), events.clone()).unwrap();
         let read: Vec<_> = records(&ledger).into_iter().map(|record| record.event).collect();
@@ -128,7 +132,8 @@ proptest! {
 
 #[tokio::test]
 async fn a_condition_that_no_longer_holds_refuses() {
-    let ledger = Folder::new().open();
+    let folder = Folder::new();
+    let ledger = folder.open();
     ledger.append_if(Basis::whole(0), &actor(), at(0), vec![event("a")]).await.unwrap();
     let late = ledger.append_if(Basis::whole(0), &actor(), at(0), vec![event("b")]).await;
     assert_eq!(late, Err(Error::Conflict { size: 1 }));
@@ -205,7 +210,8 @@ async fn a_decision_from_long_ago_or_before_a_damaged_record_is_made_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_share_commits_and_keep_their_events_together() {
-    let ledger = Folder::new().open();
+    let folder = Folder::new();
+    let ledger = folder.open();
     let callers: Vec<_> = (0..100)
         .map(|caller| {
             let ledger = ledger.clone();

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod append;
+mod backup;
 mod damage;
 mod opening;
 mod people;
 mod processes;
 mod standing;
+mod upgrade;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::{Actor, Event, Recorded, Timestamp};

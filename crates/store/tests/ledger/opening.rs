@@ -40,7 +40,7 @@ fn a_newer_ledger_is_left_alone() {
     folder.sqlite().execute_batch("PRAGMA user_version = 3").unwrap();
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let error = open(&folder, access).unwrap_err();
-        assert_eq!(error, Error::Newer { found: 3, known: 2 });
+        assert_eq!(error, Error::Newer { found: 3, known: 2, needs: None, kept: None });
         assert_eq!(error.problem().code, Code::StoreNewer);
     }
 }
@@ -105,7 +105,7 @@ fn every_error_tells_what_to_do() {
         Error::Missing { path: path.clone() },
         Error::Unavailable { path: path.clone(), detail: detail() },
         Error::ReadOnly { path: path.clone() },
-        Error::Newer { found: 3, known: 2 },
+        Error::Newer { found: 3, known: 2, needs: None, kept: None },
         Error::Full { path: path.clone() },
         Error::Damaged { detail: detail() },
         Error::Locked { waited_ms: 1 },

@@ -1,12 +1,10 @@
 //! `trimtab doctor`: what on this machine or in this project would get in the way.
 
-use std::collections::BTreeSet;
-
 use camino::Utf8Path;
 use delivery::clock::{Clock as _, SteadyClock};
 use delivery::code::Code;
 use delivery::exit::Exit;
-use delivery::{EnvironmentName, Problem, ServiceName, text};
+use delivery::{Problem, text};
 use platform::edge::EdgeConfig;
 use repo::Repository;
 use rollout::state::State;
@@ -101,11 +99,10 @@ async fn project_checks(project: &Project) -> Vec<Check> {
         ),
     )];
     checks.extend(programs(project));
-    let (records, serving) = ledger(project);
+    let (records, state) = ledger(project);
     checks.extend(records);
     for config in edges::all(project) {
-        let serves = serving.contains(&(config.service.clone(), config.environment.clone()));
-        checks.push(edge(&config, serves).await);
+        checks.push(edge(&config, &state).await);
         if let Some(front) = &config.haproxy {
             let instances = manifest.service(&config.service).map_or(1, |service| service.instances);
             checks.push(match edges::unfit(&config, instances).await {
@@ -150,15 +147,15 @@ fn on_path(program: &str) -> bool {
     path.split(':').any(|folder| Utf8Path::new(folder).join(program).is_file())
 }
 
-/// What is amiss with the records, and what serves where by them.
-fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentName)>) {
+/// What is amiss with the records, and what they add up to.
+fn ledger(project: &Project) -> (Vec<Check>, State) {
     let path = project.layout.ledger();
     if !path.exists() {
-        return (vec![good("records", "none yet"), key(project, &State::default())], BTreeSet::new());
+        return (vec![good("records", "none yet"), key(project, &State::default())], State::default());
     }
     let follower = match Ledger::open(&path, Access::ReadOnly).and_then(rollout::follower::Follower::open) {
         Ok(follower) => follower,
-        Err(error) => return (vec![bad("records", &error.problem())], BTreeSet::new()),
+        Err(error) => return (vec![bad("records", &error.problem())], State::default()),
     };
     let state = follower.state();
     let mut checks = Vec::new();
@@ -168,6 +165,9 @@ fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentN
         let records = text::count(state.quarantined.len() as u64, "record");
         let problem = Problem::new(Code::StoreDamaged, format!("{records} of {} can't be read", state.size));
         checks.push(bad("records", &problem.hint("look closer with: trimtab ledger verify")));
+    }
+    if let Ok(Some(detail)) = follower.ledger().older() {
+        checks.push(bad("records", &store::Error::Older { detail }.problem()));
     }
     checks.push(key(project, state));
     let wall = SteadyClock::anchored(None).now();
@@ -182,8 +182,7 @@ fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentN
     } else {
         checks.push(good("clock", "not behind the ledger"));
     }
-    let serving = state.slots.iter().filter(|(_, slot)| slot.current.is_some());
-    (checks, serving.map(|(place, _)| place.clone()).collect())
+    (checks, state.clone())
 }
 
 /// The key that signs provenance.
@@ -198,10 +197,11 @@ fn key(project: &Project, state: &State) -> Check {
     }
 }
 
-/// `serves` says whether a release should serve there.
-async fn edge(config: &EdgeConfig, serves: bool) -> Check {
+async fn edge(config: &EdgeConfig, state: &State) -> Check {
+    let slot = state.slot(&config.service, &config.environment);
+    let serves = slot.is_some_and(|slot| slot.current.is_some());
     let place = format!("{} in {} on {}", config.service, config.environment, config.listen);
-    let health = edges::health(config).await;
+    let health = edges::health(config, edges::expected(state, config)).await;
     match (health.address, health.trouble) {
         (_, Some((trouble, action))) if serves => {
             let problem = Problem::new(Code::PlatformUnavailable, format!("{place}: {trouble}"));

@@ -1,9 +1,11 @@
 //! `trimtab ledger`: the record itself, and what can be shown about it to others.
 
+mod backup;
 mod checkpoint;
 mod erase;
 mod export;
 mod prove;
+mod restore;
 mod show;
 mod verify;
 
@@ -54,6 +56,10 @@ enum Action {
     Export(export::Args),
     /// Erases a person's e-mail address from the ledger. Every record stays as it is, and so do the root and all proofs.
     Erase(erase::Args),
+    /// Writes a backup while everything goes on: the ledger, the envelopes and artifacts that it names, and their digests.
+    Backup(backup::Args),
+    /// Puts a backup, or its beginning, in the place of the ledger.
+    Restore(restore::Args),
 }
 
 pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::Result {
@@ -66,6 +72,8 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         Action::Prove(args) => prove::run(args, &Project::open(global)?, output).await,
         Action::Check(args) => prove::check(args, global, output),
         Action::Erase(args) => erase::run(args, &Project::open(global)?, output).await,
+        Action::Backup(args) => backup::run(args, global, output),
+        Action::Restore(args) => restore::run(args, global, output).await,
         Action::Export(args) => export::run(args, &Project::open(global)?, output).await,
     }
 }

@@ -72,18 +72,22 @@ pub(crate) async fn run(_args: &Args, global: &Global, output: Output) -> super:
     let project = Project::open(global)?;
     let follower = project.reader()?;
     let empty = State::default();
-    let mut status = status(&project, follower.as_ref().map_or(&empty, |follower| follower.state()));
-    ask_edges(&project, &mut status).await;
+    let state = follower.as_ref().map_or(&empty, |follower| follower.state());
+    let mut status = status(&project, state);
+    ask_edges(&project, state, &mut status).await;
+    if let Some(detail) = follower.as_ref().and_then(|follower| follower.ledger().older().ok()?) {
+        output.problems(&[store::Error::Older { detail }.problem()]);
+    }
     print(&status, output);
     output.json(&status);
     Ok(Exit::Success)
 }
 
 /// Adds what the edges say of themselves: the record knows what should run, they know what does.
-async fn ask_edges(project: &Project, status: &mut Status) {
+async fn ask_edges(project: &Project, state: &State, status: &mut Status) {
     // Both go through services and environments in the same order.
     for (slot, config) in status.slots.iter_mut().zip(edges::all(project)) {
-        let health = edges::health(&config).await;
+        let health = edges::health(&config, edges::expected(state, &config)).await;
         (slot.instances_ready, slot.instances) = (health.ready, health.instances);
         slot.address = health.address;
         // Where nothing should serve, nothing is amiss.

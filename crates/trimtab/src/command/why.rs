@@ -63,7 +63,7 @@ async fn outages(project: &Project, state: &State) -> Vec<Why> {
     let mut found = Vec::new();
     for config in edges::all(project) {
         let (service, environment) = (&config.service, &config.environment);
-        let health = edges::health(&config).await;
+        let health = edges::health(&config, edges::expected(state, &config)).await;
         let current = state.slot(service, environment).and_then(|slot| slot.current.as_ref());
         let serving = current.and_then(|id| state.release(id));
         if let (Some(release), Some((trouble, action))) = (serving, health.trouble) {

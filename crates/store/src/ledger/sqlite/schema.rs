@@ -3,6 +3,8 @@
 //! Durability is decided here: WAL with `synchronous=FULL` means that a commit returns after its fsync. Each connection
 //! is checked to really have it, because a file system without shared memory silently keeps another journal mode.
 //!
+//! What brings an older file to the present schema is in [`super::upgrade`].
+//!
 //! Invariant: a file of a newer schema, or of another program, is never written to.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,10 +14,11 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use delivery::seeded::{self, Bug};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction};
 use rustix::fs::Access;
 
 use super::meaning;
+use super::upgrade::{self, Schema};
 use crate::error::Error;
 
 /// How long we wait for another process's lock.
@@ -28,10 +31,11 @@ const SYNCHRONOUS: i64 = if cfg!(feature = "control-synchronous-normal") { 1 } e
 /// Tells this process's attempts to make a file apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Marks the file as ours: "TRIM" in ASCII.
-const APPLICATION: i64 = 0x5452_494d;
+pub(super) const APPLICATION: i64 = 0x5452_494d;
 
-/// Schema changes by number, from 1. Never edited once released; a new one is added at the end.
-const MIGRATIONS: &[&str] = &[
+/// Schema changes by number, from 1. Never edited once released; a new one is added at the end, with a golden store of what
+/// it makes (`cargo xtask golden`).
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE record (
         sequence INTEGER PRIMARY KEY,
@@ -60,9 +64,6 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-/// The schema version that this build writes.
-const SCHEMA: i64 = MIGRATIONS.len() as i64;
-
 fn check_library() -> Result<(), Error> {
     if rusqlite::version_number() < SQLITE_MIN {
         return Err(Error::SqliteTooOld { version: rusqlite::version().to_owned() });
@@ -72,7 +73,7 @@ fn check_library() -> Result<(), Error> {
 
 /// A connection for the writer: makes directories (0700) and the file (0600) when they are missing, and migrates. A file of
 /// a VFS is made by the VFS.
-pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connection, Error> {
+pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>, schema: Schema) -> Result<Connection, Error> {
     check_library()?;
     let fault = |error: rusqlite::Error| meaning(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -87,7 +88,7 @@ pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connecti
         }
     };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(fault)?;
-    refuse_foreign(path, &connection)?;
+    refuse_foreign(path, &connection, schema)?;
     let journal: String =
         retry_busy(|| connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)))
             .map_err(fault)?;
@@ -106,7 +107,7 @@ pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connecti
             detail: format!("the file system gives journal mode {journal}, not wal"),
         });
     }
-    migrate(path, &mut connection)?;
+    upgrade::migrate(path, vfs, &mut connection, schema)?;
     Ok(connection)
 }
 
@@ -114,20 +115,24 @@ pub(super) fn open_writer(path: &Utf8Path, vfs: Option<&str>) -> Result<Connecti
 ///
 /// Falls back to an immutable view, which does not, where neither the file's directory nor its shared memory can be
 /// written and no log is waiting: that is how a ledger on read-only media looks.
-pub(super) fn open_reader(path: &Utf8Path, vfs: Option<&str>) -> Result<(Connection, bool), Error> {
+pub(super) fn open_reader(
+    path: &Utf8Path,
+    vfs: Option<&str>,
+    schema: Schema,
+) -> Result<(Connection, bool), Error> {
     check_library()?;
     let fault = |error: rusqlite::Error| meaning(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if let Some(vfs) = vfs {
         let opened = Connection::open_with_flags_and_vfs(path, flags, vfs).map_err(fault)?;
-        return prepare_reader(path, opened).map(|connection| (connection, true));
+        return prepare_reader(path, opened, schema).map(|connection| (connection, true));
     }
     if let Err(error) = std::fs::metadata(path) {
         return Err(Error::from_io(path, &error));
     }
     let opened = Connection::open_with_flags(path, flags)
         .map_err(fault)
-        .and_then(|connection| prepare_reader(path, connection));
+        .and_then(|connection| prepare_reader(path, connection, schema));
     let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default()));
     let nothing_waits = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
     match opened {
@@ -136,15 +141,15 @@ pub(super) fn open_reader(path: &Utf8Path, vfs: Option<&str>) -> Result<(Connect
             let uri = format!("file:{escaped}?immutable=1");
             let connection =
                 Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).map_err(fault)?;
-            prepare_reader(path, connection).map(|connection| (connection, false))
+            prepare_reader(path, connection, schema).map(|connection| (connection, false))
         }
         other => other.map(|connection| (connection, true)),
     }
 }
 
-fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection, Error> {
+fn prepare_reader(path: &Utf8Path, connection: Connection, schema: Schema) -> Result<Connection, Error> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| meaning(path, &error))?;
-    let version = refuse_foreign(path, &connection)?;
+    let version = refuse_foreign(path, &connection, schema)?;
     if version == 0 {
         return Err(Error::Missing { path: path.to_owned() });
     }
@@ -152,24 +157,24 @@ fn prepare_reader(path: &Utf8Path, connection: Connection) -> Result<Connection,
 }
 
 /// The schema version, if the file is ours (or empty) and not newer than we are.
-fn refuse_foreign(path: &Utf8Path, connection: &Connection) -> Result<i64, Error> {
+fn refuse_foreign(path: &Utf8Path, connection: &Connection, schema: Schema) -> Result<i64, Error> {
     let fault = |error: rusqlite::Error| meaning(path, &error);
     let file = retry_busy(|| {
         // One snapshot: another process may be making the file at this moment.
         let snapshot = connection.unchecked_transaction()?;
         identify(&snapshot)
     });
-    file.map_err(fault)?.version(path)
+    file.map_err(fault)?.version(path, connection, schema)
 }
 
 /// What tells whose file it is.
-struct Identity {
+pub(super) struct Identity {
     version: i64,
     application: i64,
     tables: i64,
 }
 
-fn identify(transaction: &Transaction<'_>) -> rusqlite::Result<Identity> {
+pub(super) fn identify(transaction: &Transaction<'_>) -> rusqlite::Result<Identity> {
     let count = "SELECT count(*) FROM sqlite_schema";
     Ok(Identity {
         version: pragma(transaction, "user_version")?,
@@ -179,39 +184,25 @@ fn identify(transaction: &Transaction<'_>) -> rusqlite::Result<Identity> {
 }
 
 impl Identity {
-    fn version(&self, path: &Utf8Path) -> Result<i64, Error> {
+    pub(super) fn version(
+        &self,
+        path: &Utf8Path,
+        connection: &Connection,
+        schema: Schema,
+    ) -> Result<i64, Error> {
         let fresh = self.version == 0 && self.application == 0 && self.tables == 0;
         if !fresh && self.application != APPLICATION {
             let detail = "it is a database of another program".to_owned();
             return Err(Error::Unavailable { path: path.to_owned(), detail });
         }
-        if self.version > SCHEMA {
-            return Err(Error::Newer { found: self.version, known: SCHEMA });
+        if self.version > schema.number() {
+            return Err(upgrade::newer(path, connection, self.version, schema));
         }
         Ok(self.version)
     }
 }
 
-fn migrate(path: &Utf8Path, connection: &mut Connection) -> Result<(), Error> {
-    let fault = |error: rusqlite::Error| meaning(path, &error);
-    if pragma(connection, "user_version").map_err(fault)? == SCHEMA {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-    // Again under the lock: another process may have migrated meanwhile.
-    let version = identify(&transaction).map_err(fault)?.version(path)?;
-    for (number, migration) in (1_i64..).zip(MIGRATIONS) {
-        if number > version {
-            transaction.execute_batch(migration).map_err(fault)?;
-        }
-    }
-    transaction
-        .execute_batch(&format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={SCHEMA};"))
-        .map_err(fault)?;
-    transaction.commit().map_err(fault)
-}
-
-fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
 }
 

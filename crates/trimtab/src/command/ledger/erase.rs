@@ -66,7 +66,8 @@ pub(super) async fn run(args: &Args, project: &Project, output: Output) -> comma
             left.iter().take(NAMED_MAX).for_each(|file| output.line(format!("  {file}")));
             output.talk(
                 "the ledger's own files: what somebody wrote (a comment, a commit's subject), or records from before addresses were kept \
-                 apart; the -wal file goes when the last process that has the ledger open ends",
+                 apart; the -wal file goes when the last process that has the ledger open ends; what is in .trimtab/backups and \
+                 .trimtab/replaced is yours to delete",
             );
         }
     }

@@ -49,6 +49,10 @@ pub(super) fn run(args: &Args, project: &Project, output: Output) -> command::Re
         None => None,
     };
     let mut problems: Vec<Problem> = found.iter().filter_map(damage).collect();
+    if let (true, Some(follower)) = (problems.is_empty(), &follower) {
+        let older = follower.ledger().older().map_err(project::problems)?;
+        problems.extend(older.map(|detail| store::Error::Older { detail }.problem()));
+    }
     let mut kept = Vec::new();
     for (name, signed) in checkpoints(args, project, follower.as_ref()) {
         match signed.and_then(|signed| held_against(&name, follower.as_ref(), &signed).map(|()| signed)) {
@@ -89,7 +93,7 @@ fn damage(found: &Verification) -> Option<Problem> {
     let damages = text::count(found.damages_total, "damage");
     (!found.is_sound()).then(|| {
         Problem::new(Code::StoreDamaged, format!("the ledger has {damages}"))
-            .hint("restore it from a backup; trimtab explain TRM-0305")
+            .hint("restore a backup: trimtab ledger restore BACKUP --replace; see trimtab explain TRM-0305")
     })
 }
 
