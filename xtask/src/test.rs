@@ -55,7 +55,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     });
     step("tidy", &mut || done(tidy::report(&Tree::load(&place.root)?, &[Family::Code])));
     step("tests", &mut || {
-        tools::git(place).and_then(|()| tools::nextest(place))?;
+        tools::git(place).and_then(|()| tools::nextest(place)).and_then(|()| tools::postgres(place))?;
         let profile = if scope == Scope::Quick { "quick" } else { "default" };
         let result = cargo(&["nextest", "run", "--workspace", "--profile", profile])
             .run_watched(|line| counts.see(line));

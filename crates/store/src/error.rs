@@ -64,6 +64,22 @@ pub enum Error {
         /// What the system said.
         detail: String,
     },
+    /// The connection to the database was lost, or the database gave up the transaction. Nothing of the batch was recorded.
+    #[error("the connection to the ledger at {path} was lost: {detail}")]
+    Interrupted {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What was said.
+        detail: String,
+    },
+    /// The answer to a commit was lost, and then the database could not be asked. The batch is recorded, or it is not.
+    #[error("whether the ledger at {path} has recorded it is not known: {detail}")]
+    Undecided {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What was said.
+        detail: String,
+    },
     /// One event is larger than a record may be.
     #[error("the event {kind} takes more than {RECORD_BYTES_MAX} bytes")]
     RecordTooLarge {
@@ -144,6 +160,13 @@ impl Error {
             Self::Disk { .. } => {
                 (Code::StoreUnavailable, "check the disk and the system's log, then try again")
             }
+            Self::Interrupted { .. } => {
+                (Code::StoreUnavailable, "check the database server and its log, then try again")
+            }
+            Self::Undecided { .. } => (
+                Code::StoreUnavailable,
+                "look at 'trimtab status' once the database server answers, before you try again",
+            ),
             Self::RecordTooLarge { .. } | Self::BatchTooLarge { .. } | Self::NotRepresentable { .. } => {
                 (Code::RecordTooLarge, "this is a fault in Trimtab; please report it with the event's name")
             }

@@ -2,7 +2,7 @@
 //!
 //! One writer thread per open ledger commits for all callers together (`writer`); readers have their own connections and
 //! see whole commits only (`scan`, `verify`). Several processes may have the same ledger open: the database (`database`,
-//! with SQLite in `sqlite`) orders their commits, and each continues from the head that the other left.
+//! with SQLite in `sqlite`, PostgreSQL in `postgres`) orders their commits, and each continues from the head that the other left.
 //!
 //! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
 //! the disk.
@@ -11,6 +11,7 @@ mod basis;
 mod database;
 mod head;
 mod place;
+mod postgres;
 mod proof;
 mod scan;
 pub(crate) mod sqlite;
@@ -141,7 +142,7 @@ impl Ledger {
 
     /// [`Ledger::open`] for any place, and with a say in which thread commits.
     pub fn open_at(place: &Place, access: Access, committer: Committer) -> Result<Self, Error> {
-        let database = place.database();
+        let database = place.database()?;
         let size = watch::Sender::new(0);
         let appender = match access {
             Access::ReadOnly => None,
@@ -160,7 +161,7 @@ impl Ledger {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The file.
+    /// The file; of a ledger in PostgreSQL, the server's address.
     pub fn path(&self) -> &Utf8Path {
         self.inner.database.place()
     }
@@ -342,8 +343,16 @@ impl Ledger {
         self.with_view(|view| proof::consistency(view, from_size))
     }
 
-    /// Lends a view through a reading connection. One that met an error is not used again.
-    fn with_view<T>(&self, read: impl FnOnce(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
+    /// Lends a view through a reading connection. One that met an error is not used again; one that was lost under the
+    /// read is replaced once.
+    fn with_view<T>(&self, read: impl Fn(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        match self.try_with_view(&read) {
+            Err(Error::Interrupted { .. }) => self.try_with_view(&read),
+            other => other,
+        }
+    }
+
+    fn try_with_view<T>(&self, read: impl Fn(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
         let pool = || self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool().pop();
         let mut reader = match kept {

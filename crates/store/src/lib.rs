@@ -1,7 +1,7 @@
-//! One ledger over SQLite with a Merkle tree over its records, leases, and content-addressed blobs.
+//! One ledger over SQLite or PostgreSQL with a Merkle tree over its records, leases, and content-addressed blobs.
 //!
 //! The ledger is the only truth: every durable fact is an event in it, and all state is a fold over it. Left out on
-//! purpose: projections that fit into memory (each engine folds what it needs), signing of checkpoints, and PostgreSQL.
+//! purpose: projections that fit into memory (each engine folds what it needs), and signing of checkpoints.
 //!
 //! Invariant: nothing is acknowledged before it is durable, and nothing that was acknowledged is ever changed or lost
 //! without [`Ledger::verify`] saying so.
@@ -12,6 +12,7 @@ mod error;
 mod lease;
 pub mod ledger;
 pub mod merkle;
+mod postgres;
 mod recall;
 
 pub use blob::{BLOB_BYTES_MAX, BlobError, BlobId, Blobs};
@@ -21,4 +22,5 @@ pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
     Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger, Place,
 };
+pub use postgres::Address;
 pub use recall::Recall;
