@@ -17,7 +17,7 @@ mod recall;
 
 pub use blob::{BLOB_BYTES_MAX, BlobError, BlobId, Blobs};
 pub use error::Error;
-pub use lease::{Lease, LeaseError};
+pub use lease::{LEASE_TTL, Lease, LeaseError, Leases};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
     Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger, Place,

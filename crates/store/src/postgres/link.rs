@@ -96,6 +96,23 @@ impl Link {
         })
     }
 
+    /// [`Link::open`] for code that runs on the background itself. Tries once.
+    pub(crate) async fn open_there(
+        address: &Address,
+        background: &Arc<Background>,
+        settings: &'static str,
+    ) -> Result<Self, Error> {
+        let attempt = attempt(address.name(), address.config(), settings);
+        let client = tokio::time::timeout(ANSWER_TIMEOUT, attempt)
+            .await
+            .unwrap_or_else(|_| Err(silent(address.name())))?;
+        Ok(Self {
+            client: Arc::new(client),
+            background: Arc::clone(background),
+            place: address.name().to_owned(),
+        })
+    }
+
     /// Whether the connection is known to be gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -111,6 +128,15 @@ impl Link {
     pub(crate) fn query(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Error> {
         let client = Arc::clone(&self.client);
         self.call(async move { query(&client, statement, &values).await })
+    }
+
+    /// [`Link::query`] for code that runs on the background itself.
+    pub(crate) async fn query_there(
+        &self,
+        statement: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        answer(&self.place, query(&self.client, statement, &values)).await
     }
 
     fn call<T: Send + 'static>(

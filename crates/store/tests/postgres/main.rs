@@ -6,6 +6,7 @@
 mod conformance;
 mod faults;
 mod ground;
+mod leases;
 mod proxy;
 mod servers;
 
