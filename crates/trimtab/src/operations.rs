@@ -17,16 +17,19 @@ use rollout::follower::Follower;
 use rollout::promotion::{self, Blocker};
 use rollout::state::State;
 use server::{Approval, Operations, Rules};
-use store::{Access, Ledger};
+use store::Leases;
 
 use crate::command::approve::may_approve;
 use crate::edges;
+use crate::ledger::{self, Whereabouts};
 use crate::project::{self, Project};
 
 /// See the module.
 pub(crate) struct LocalOperations {
     root: Utf8PathBuf,
     layout: Layout,
+    ledger: Whereabouts,
+    leases: Result<Leases, store::Error>,
     rules: Mutex<KeptRules>,
 }
 
@@ -55,12 +58,12 @@ impl LocalOperations {
         // Without a stamp it is read when it is first asked for.
         let rules = Arc::new(Rules { environments: project.environments(), trouble: None });
         let kept = KeptRules { stamp: None, rules };
-        Self { layout: project.layout.clone(), root, rules: Mutex::new(kept) }
+        let (ledger, leases) = (project.ledger.clone(), project.ledger.leases());
+        Self { layout: project.layout.clone(), ledger, leases, root, rules: Mutex::new(kept) }
     }
 
     fn follower(&self) -> Result<Follower, Problem> {
-        let ledger =
-            Ledger::open(&self.layout.ledger(), Access::ReadWrite).map_err(|error| error.problem())?;
+        let ledger = self.ledger.open().map_err(|error| error.problem())?;
         Follower::open(ledger).map_err(|error| error.problem())
     }
 
@@ -220,7 +223,7 @@ impl Operations for LocalOperations {
     }
 
     fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
-        project::driven(&self.layout, service, environment)
+        ledger::driven(&self.leases, service, environment)
     }
 
     fn rules(&self) -> Arc<Rules> {

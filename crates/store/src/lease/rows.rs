@@ -9,7 +9,8 @@
 //!
 //! Invariant: a generation has one holder, ever; nobody renews a lease that has run out or was taken over.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -77,13 +78,19 @@ impl Rows {
         let (given_back, end) = oneshot::channel();
         let renewal =
             Renewal { rows: self.clone(), link: Some(link), name: name.to_owned(), generation, valid };
-        let (released, done) = std::sync::mpsc::sync_channel(1);
+        let (released, done) = sync_channel(1);
         let handle = self.background.handle().ok_or(Error::Stopped)?;
         handle.spawn(async move {
             renewal.run(end).await;
             let _ = released.send(());
         });
-        Ok(Row { generation, until, given_back: Some(given_back), done, _rows: self.clone() })
+        Ok(Row {
+            generation,
+            until,
+            given_back: Some(given_back),
+            done: Mutex::new(done),
+            _rows: self.clone(),
+        })
     }
 
     /// See [`super::Leases::holder`].
@@ -107,7 +114,8 @@ pub(super) struct Row {
     /// Until when it is ours, as far as we know.
     until: watch::Receiver<Instant>,
     given_back: Option<oneshot::Sender<()>>,
-    done: std::sync::mpsc::Receiver<()>,
+    /// Of the renewal; in a lock so that the lease can be shared.
+    done: Mutex<Receiver<()>>,
     /// Keeps the runtime that renews.
     _rows: Rows,
 }
@@ -140,7 +148,8 @@ impl Row {
     pub(super) fn release(&mut self) {
         if let Some(given_back) = self.given_back.take() {
             let _ = given_back.send(());
-            let _ = self.done.recv_timeout(RELEASE);
+            let done = self.done.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = done.recv_timeout(RELEASE);
         }
     }
 }

@@ -11,7 +11,6 @@ use platform::edge::EdgeConfig;
 use repo::Repository;
 use rollout::state::State;
 use serde::Serialize;
-use store::{Access, Ledger};
 
 use crate::cli::Global;
 use crate::output::Output;
@@ -145,12 +144,12 @@ fn on_path(program: &str) -> bool {
 
 /// What is amiss with the records, and what serves where by them.
 fn ledger(project: &Project) -> (Vec<Check>, BTreeSet<(ServiceName, EnvironmentName)>) {
-    let path = project.layout.ledger();
-    if !path.exists() {
-        return (vec![good("records", "none yet"), key(project, &State::default())], BTreeSet::new());
-    }
-    let follower = match Ledger::open(&path, Access::ReadOnly).and_then(rollout::follower::Follower::open) {
-        Ok(follower) => follower,
+    let opened = project.ledger.open_to_read();
+    let follower = match opened.and_then(|ledger| ledger.map(rollout::follower::Follower::open).transpose()) {
+        Ok(Some(follower)) => follower,
+        Ok(None) => {
+            return (vec![good("records", "none yet"), key(project, &State::default())], BTreeSet::new());
+        }
         Err(error) => return (vec![bad("records", &error.problem())], BTreeSet::new()),
     };
     let state = follower.state();

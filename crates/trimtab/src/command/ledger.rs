@@ -4,7 +4,7 @@ use delivery::code::Code;
 use delivery::exit::Exit;
 use delivery::{Problem, text};
 use serde::Serialize;
-use store::{Access, Entry, Ledger};
+use store::{Entry, Ledger};
 
 use crate::cli::Global;
 use crate::output::Output;
@@ -49,7 +49,7 @@ struct Shown {
 
 pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result {
     let project = Project::open(global)?;
-    if !project.layout.ledger().exists() {
+    let Some(ledger) = project.ledger.open_to_read().map_err(project::problems)? else {
         output.line("nothing was ever recorded here");
         output.json(&Verified {
             version: 1,
@@ -59,8 +59,7 @@ pub(crate) fn run(args: &Args, global: &Global, output: Output) -> super::Result
             damages: Vec::new(),
         });
         return Ok(Exit::Success);
-    }
-    let ledger = Ledger::open(&project.layout.ledger(), Access::ReadOnly).map_err(project::problems)?;
+    };
     match args.action {
         Action::Verify => verify(&ledger, output),
         Action::Show { after } => show(&ledger, after, output),
