@@ -135,6 +135,10 @@ impl Error {
             Self::Missing { .. } => {
                 (Code::StoreUnavailable, "run a command that records something first, such as 'trimtab run'")
             }
+            Self::Unavailable { path, .. } if crate::Address::looks_like(path.as_str()) => (
+                Code::StoreUnavailable,
+                "check that the server runs, and what the address, PGHOST, PGUSER and ~/.pgpass say",
+            ),
             Self::Unavailable { .. } => {
                 (Code::StoreUnavailable, "check that the path is a ledger and that you may read it")
             }

@@ -10,6 +10,7 @@
 mod basis;
 mod database;
 mod head;
+mod migrate;
 mod place;
 mod postgres;
 mod proof;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::database::{Database, ReadingConnection, View};
 use self::head::HeadRow;
+pub use self::migrate::{MigrateError, Migration, migrate};
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
 use self::scan::Scanned;

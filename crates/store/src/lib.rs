@@ -20,7 +20,8 @@ pub use error::Error;
 pub use lease::{LEASE_TTL, Lease, LeaseError, Leases};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
-    Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger, Place,
+    Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger,
+    MigrateError, Migration, Place, migrate,
 };
 pub use postgres::Address;
 pub use recall::Recall;

@@ -44,6 +44,16 @@ impl Whereabouts {
         Self { layout: layout.clone(), address: said, leases: Arc::default() }
     }
 
+    /// In the database at that address.
+    pub(crate) fn at(layout: &Layout, address: &str) -> Self {
+        Self { layout: layout.clone(), address: Some(address.to_owned()), leases: Arc::default() }
+    }
+
+    /// As people are told it.
+    pub(crate) fn name(&self) -> String {
+        self.address.clone().unwrap_or_else(|| self.layout.ledger().to_string())
+    }
+
     /// Keeps it for those who can't be told.
     pub(crate) fn remember(&self) -> std::io::Result<()> {
         let Some(address) = &self.address else { return Ok(()) };
@@ -55,7 +65,7 @@ impl Whereabouts {
         std::fs::write(path, line)
     }
 
-    fn place(&self) -> Result<Place, store::Error> {
+    pub(crate) fn place(&self) -> Result<Place, store::Error> {
         let Some(text) = &self.address else { return Ok(Place::File(self.layout.ledger())) };
         Address::parse(text, &environment::variable).map(|address| Place::Postgres(Box::new(address)))
     }

@@ -127,14 +127,14 @@ impl WritingConnection for Connection {
         self.link.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")?;
         let mut moment = Moment { connection: self, writing: None, ended: false };
         let rows = moment.connection.link.query(
-            "SELECT gen_random_uuid()::text, current_setting('fsync'), \
+            "SELECT gen_random_uuid()::text, current_setting('fsync'), current_setting('synchronous_commit'), \
              (SELECT id FROM trimtab_head WHERE id = 1 FOR UPDATE)",
             Vec::new(),
         )?;
         let [row] = rows.as_slice() else {
             return Err(Error::Damaged { detail: "the server gave no name for the commit".to_owned() });
         };
-        schema::require_fsync(&moment.connection.address, row.get(1))?;
+        schema::require_flushing(&moment.connection.address, row.get(1), row.get(2))?;
         moment.writing = Some(Written { batch: row.get(0), first: None, waiting: Waiting::default() });
         Ok(Box::new(moment))
     }

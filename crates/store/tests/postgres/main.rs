@@ -7,6 +7,7 @@ mod conformance;
 mod faults;
 mod ground;
 mod leases;
+mod migration;
 mod proxy;
 mod servers;
 

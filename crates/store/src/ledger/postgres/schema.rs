@@ -67,22 +67,18 @@ pub(super) fn require_durable(address: &Address, link: &Link) -> Result<(), Erro
     if row.get(3) {
         return Err(Error::ReadOnly { path: address.name().to_owned() });
     }
-    require_fsync(address, row.get(0))?;
-    let synchronous: &str = row.get(1);
-    if synchronous == "off" {
-        let detail =
-            "it has synchronous_commit = off: it would acknowledge records that a crash loses; set it to on";
-        return Err(refused(address, detail.to_owned()));
-    }
-    Ok(())
+    require_flushing(address, row.get(0), row.get(1))
 }
 
-/// Whether the setting lets a record survive a power cut.
-pub(super) fn require_fsync(address: &Address, setting: &str) -> Result<(), Error> {
-    if setting == "on" {
+/// Whether these settings let an acknowledged record survive a crash and a power cut.
+pub(super) fn require_flushing(address: &Address, fsync: &str, synchronous: &str) -> Result<(), Error> {
+    let detail = if fsync != "on" {
+        "it has fsync = off: a power cut would lose or damage acknowledged records; set it to on"
+    } else if synchronous == "off" {
+        "it has synchronous_commit = off: it would acknowledge records that a crash loses; set it to on"
+    } else {
         return Ok(());
-    }
-    let detail = "it has fsync = off: a power cut would lose or damage acknowledged records; set it to on";
+    };
     Err(refused(address, detail.to_owned()))
 }
 
