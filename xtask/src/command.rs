@@ -13,6 +13,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                our style as a test: prints file:line: message
   figures NAME        take the promised figures on this machine: kill9 [--rounds N], bad-build [--runs N], small, all,
                       quick (eight rounds of kill9, as in test)
+  leader [--debug] [--rounds N] [--lanes N] [--seed N] [--minutes N]
+                      stop holders of a lease in PostgreSQL past its end, let another take over, and count what they still do;
+                      leader quick: 45 seconds of it, as in test
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -25,6 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["figures", name, ref options @ ..] => {
             Place::find().and_then(|place| figures::run(&place, name, options))
         }
+        ["leader", ref options @ ..] => Place::find().and_then(|place| figures::leader(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

@@ -62,6 +62,10 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
         result.and_then(|()| counts.remark())
     });
     step("kill -9 (quick)", &mut || figures::quick(place));
+    step("leader (quick)", &mut || {
+        tools::postgres(place)?;
+        figures::leader_quick(place)
+    });
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));
