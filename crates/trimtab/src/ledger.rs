@@ -9,6 +9,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use delivery::code::Code;
 use delivery::layout::Layout;
 use delivery::{EnvironmentName, Problem, ServiceName};
 use manifest::Manifest;
@@ -92,6 +93,18 @@ impl Whereabouts {
             Leases::of(&self.place()?, &self.layout.leases(), ttl)
         });
         made.clone()
+    }
+}
+
+/// Refuses to go on where the environment leads to a ledger of somebody's, for what must have one of its own.
+pub(crate) fn refuse_elsewhere(what: &str) -> Result<(), Problem> {
+    match environment::variable(VARIABLE).filter(|said| !said.is_empty()) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(
+            Code::RequestInvalid,
+            format!("{what} keeps a ledger of its own, and {VARIABLE} names another"),
+        )
+        .hint(format!("unset it for this command: env -u {VARIABLE} trimtab demo"))),
     }
 }
 
