@@ -28,6 +28,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   upgrade [--rounds N] [--events N]
                       migrations killed and under load, golden stores, backup and restore of a large ledger
   golden [NAME]       write the golden stores of the newest schema, once
+  leader [--debug] [--rounds N] [--lanes N] [--seed N] [--minutes N]
+                      stop holders of a lease in PostgreSQL past its end, let another take over, and count what they still do;
+                      leader quick: 45 seconds of it, as in test
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.
@@ -59,6 +62,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         ["golden", ref name @ ..] if name.len() < 2 => {
             Place::find().and_then(|place| upgrade::golden(&place, name))
         }
+        ["leader", ref options @ ..] => Place::find().and_then(|place| figures::leader(&place, options)),
         ["codegen"] => with_tree(codegen::write),
         _ => {
             eprintln!("{USAGE}");

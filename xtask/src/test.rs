@@ -57,6 +57,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("tests", &mut || {
         tools::git(place).and_then(|()| tools::nextest(place))?;
         tools::haproxy(place)?;
+        tools::postgres(place)?;
         let profile = if scope == Scope::Quick { "quick" } else { "default" };
         let result = cargo(&["nextest", "run", "--workspace", "--profile", profile])
             .run_watched(|line| counts.see(line));
@@ -70,6 +71,10 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("disk full", &mut || chaos::diskfull_quick(place));
     step("overload (quick)", &mut || overload::quick(place));
     step("simulator", &mut || sim::quick(place));
+    step("leader (quick)", &mut || {
+        tools::postgres(place)?;
+        figures::leader_quick(place)
+    });
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

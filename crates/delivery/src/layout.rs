@@ -31,6 +31,11 @@ impl Layout {
         self.root.join("ledger.db")
     }
 
+    /// The address of the database that holds the ledger, where it is not this machine's file.
+    pub fn ledger_address(&self) -> Utf8PathBuf {
+        self.root.join("ledger.address")
+    }
+
     /// Content-addressed blobs: artifacts' files, provenance envelopes.
     pub fn blobs(&self) -> Utf8PathBuf {
         self.root.join("blobs")

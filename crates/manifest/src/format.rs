@@ -48,6 +48,8 @@ pub(crate) enum Format {
     Token,
     /// A git branch.
     Branch,
+    /// The address of a PostgreSQL database, without a password.
+    Database,
     /// `Fri 16:00` or `2026-12-20T00:00Z`.
     Moment,
 }
@@ -113,6 +115,7 @@ impl Format {
             Self::Variable => variable(text),
             Self::Token => token(text),
             Self::Branch => branch(text),
+            Self::Database => database(text),
             Self::Moment => Moment::parse(text).map(|_| ()),
         }
     }
@@ -135,6 +138,7 @@ impl Format {
             Self::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
             Self::Token => "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
             Self::Branch => "^[^\\s-]\\S*$",
+            Self::Database => "^postgres(ql)?://\\S*$",
             Self::Moment => "^([A-Za-z]{3,9} [0-9]{2}:[0-9]{2}|[0-9]{4}-[0-9]{2}-[0-9]{2}T.+)$",
         })
     }
@@ -156,6 +160,7 @@ impl Format {
             Self::Variable => "variable name",
             Self::Token => "name",
             Self::Branch => "branch",
+            Self::Database => "postgresql:// address",
             Self::Moment => "moment",
         }
     }
@@ -328,6 +333,27 @@ fn network(text: &str) -> Result<(), Trouble> {
         let message = format!("\"{}\" is not a range of addresses", shown(text));
         Trouble::new(message, "write an address or address/bits, for example \"10.0.0.0/8\"")
     })
+}
+
+fn database(text: &str) -> Result<(), Trouble> {
+    let example =
+        "for example \"postgresql:///trimtab\"; host, port and user may come from PGHOST, PGPORT and PGUSER";
+    let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+    let Some(rest) = rest else {
+        return Err(Trouble::new("a database's address begins with postgresql://", example));
+    };
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Trouble::new("the address holds a blank", "write it as %20"));
+    }
+    let user = rest.split(['/', '?']).next().and_then(|authority| authority.rsplit_once('@'));
+    let password = user.is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=");
+    if password {
+        return Err(Trouble::new(
+            "the address holds a password",
+            "take it out; it belongs into ~/.pgpass or the variable PGPASSWORD",
+        ));
+    }
+    Ok(())
 }
 
 fn email(text: &str) -> Result<(), Trouble> {

@@ -26,6 +26,14 @@ pub(crate) static MANIFEST: TableShape = TableShape {
         Key::new("project", Shape::Text(Format::Name), "\"shop\"", "The project's name.").required(),
         Key::new("trunk", Shape::Text(Format::Branch), "\"main\"", "The branch that releases are made from.")
             .default("\"main\""),
+        Key::new(
+            "ledger",
+            Shape::Text(Format::Database),
+            "\"postgresql:///trimtab\"",
+            "The PostgreSQL database that holds the ledger, when one machine is not enough. The variable `TRIMTAB_LEDGER` overrides \
+             it. A password has no place here.",
+        )
+        .otherwise("the file `.trimtab/ledger.db`"),
         Key::new("service", Shape::Named(&SERVICE, Format::Name, SERVICES_MAX), "", "What is deployed."),
         Key::new("task", Shape::Named(&TASK, Format::TaskName, TASKS_MAX), "", "What is run."),
         Key::new("gate", Shape::Named(&GATE, Format::Name, TASKS_MAX), "", "What must hold of a change."),

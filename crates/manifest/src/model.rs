@@ -30,6 +30,8 @@ pub struct Manifest {
     pub fronts: BTreeMap<EnvironmentName, Front>,
     /// The branch that releases are made from; `main` unless said otherwise.
     pub trunk: String,
+    /// The address of the PostgreSQL database that holds the ledger; `None` for a file in the state folder.
+    pub ledger: Option<String>,
 }
 
 /// How an environment's proxy reads requests.

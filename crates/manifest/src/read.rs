@@ -38,6 +38,7 @@ pub(crate) fn manifest(table: &DeTable<'_>, issues: &mut Issues) -> Manifest {
         environments: environment::all(root, &gate_names, issues),
         fronts: environment::fronts(root),
         trunk: root.text("trunk").unwrap_or_default(),
+        ledger: root.text("ledger"),
         tasks,
     }
 }

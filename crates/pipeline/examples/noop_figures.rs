@@ -112,6 +112,7 @@ async fn main() -> Result<(), Failure> {
         environments: Vec::new(),
         fronts: std::collections::BTreeMap::new(),
         trunk: "main".into(),
+        ledger: None,
     };
     let (report, micros) = once(&manifest, &root).await?;
     tell("cold", &report, micros);

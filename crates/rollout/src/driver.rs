@@ -313,7 +313,7 @@ impl<W: World> Hand<'_, W> {
         };
         let mut events = vec![Event::EffectFinished { rollout: charge.rollout.clone(), sequence, outcome }];
         events.extend(incident);
-        self.record_anyway(events).await
+        self.record_in_charge(&charge.rollout, events).await
     }
 
     /// Records that the command is about to be asked for, unless it is recorded; false when it must be decided anew.
@@ -327,15 +327,19 @@ impl<W: World> Hand<'_, W> {
             return self.record(&command.rollout, requested).await;
         }
         // Nothing that others record takes a decision to take it back away, so a busy ledger must not delay it.
-        self.record_anyway(requested).await?;
+        self.record_in_charge(&command.rollout, requested).await?;
         Ok(self.rollout(&command.rollout)?.pending.as_ref() == Some(command))
     }
 
-    /// Records what holds whatever else was recorded meanwhile.
-    async fn record_anyway(&mut self, events: Vec<Event>) -> Result<(), DriveError> {
-        let actor = Actor::Machine("trimtab".into());
-        self.driver.follower.ledger().append(&actor, self.now(), events).await?;
-        self.catch_up()
+    /// Records what holds whatever else was recorded meanwhile, unless another controller has taken over: one that stood still
+    /// for long would otherwise record what the other has recorded, or decide for it. The next round finds out.
+    async fn record_in_charge(&mut self, id: &RolloutId, events: Vec<Event>) -> Result<(), DriveError> {
+        let id = id.clone();
+        let taken_over = move |event: &Event| match event {
+            Event::RolloutAcquired { rollout, .. } => *rollout == id,
+            _ => false,
+        };
+        self.record_unless(events, taken_over).await.map(|_| ())
     }
 
     async fn look(&mut self, charge: &Charge) -> Result<(), DriveError> {
@@ -362,7 +366,7 @@ impl<W: World> Hand<'_, W> {
 
     async fn withdraw(&mut self, id: &RolloutId, cause: RollbackCause) -> Result<(), DriveError> {
         let events = withdrawal(self.rollout(id)?, cause);
-        self.record_anyway(events).await
+        self.record_in_charge(id, events).await
     }
 
     async fn finish(&mut self, id: &RolloutId, outcome: RolloutOutcome) -> Result<(), DriveError> {

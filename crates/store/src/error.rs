@@ -86,6 +86,22 @@ pub enum Error {
         /// What the system said.
         detail: String,
     },
+    /// The connection to the database was lost, or the database gave up the transaction. Nothing of the batch was recorded.
+    #[error("the connection to the ledger at {path} was lost: {detail}")]
+    Interrupted {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What was said.
+        detail: String,
+    },
+    /// The answer to a commit was lost, and then the database could not be asked. The batch is recorded, or it is not.
+    #[error("whether the ledger at {path} has recorded it is not known: {detail}")]
+    Undecided {
+        /// Where.
+        path: Utf8PathBuf,
+        /// What was said.
+        detail: String,
+    },
     /// One event is larger than a record may be.
     #[error("the event {kind} takes more than {RECORD_BYTES_MAX} bytes")]
     RecordTooLarge {
@@ -141,6 +157,10 @@ impl Error {
             Self::Missing { .. } => {
                 (Code::StoreUnavailable, "run a command that records something first, such as 'trimtab run'")
             }
+            Self::Unavailable { path, .. } if crate::Address::looks_like(path.as_str()) => (
+                Code::StoreUnavailable,
+                "check that the server runs, and what the address, PGHOST, PGUSER and ~/.pgpass say",
+            ),
             Self::Unavailable { .. } => {
                 (Code::StoreUnavailable, "check that the path is a ledger and that you may read it")
             }
@@ -172,6 +192,13 @@ impl Error {
             Self::Disk { .. } => {
                 (Code::StoreUnavailable, "check the disk and the system's log, then try again")
             }
+            Self::Interrupted { .. } => {
+                (Code::StoreUnavailable, "check the database server and its log, then try again")
+            }
+            Self::Undecided { .. } => (
+                Code::StoreUnavailable,
+                "look at 'trimtab status' once the database server answers, before you try again",
+            ),
             Self::RecordTooLarge { .. } | Self::BatchTooLarge { .. } | Self::NotRepresentable { .. } => {
                 (Code::RecordTooLarge, "this is a fault in Trimtab; please report it with the event's name")
             }

@@ -1,31 +1,27 @@
-//! A lease: the right to be the only one, on this machine, for as long as the process lives.
+//! A lease: the right to be the only one who does something.
 //!
-//! It is a lock on a file (`flock`), so the kernel gives it back at the death of the process, however it dies. It is no
-//! fencing token: effects carry the ledger's epoch for that. Directories on network file systems are not supported.
+//! Where the ledger is a file, a lease is a lock that the kernel gives back at the holder's death (`file`). Where it is in
+//! PostgreSQL, so that several machines can work on it, it is a row with a time to live (`rows`). Neither is a fencing token:
+//! effects carry the ledger's epoch for that.
 //!
-//! Invariant: of all holders of one name in one directory, at most one has it.
+//! Invariant: of all holders of one name in one place, at most one has it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+mod file;
+mod rows;
+
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::Problem;
 use delivery::code::Code;
 
-/// The holder's text that is read back, at most.
-const HOLDER_BYTES_MAX: u64 = 1_024;
-/// How often an acquirer tries while others only look at the lease, which takes each of them a few microseconds.
-const TRIES: u32 = 500;
-/// The wait between two tries.
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+use self::file::Lock;
+use self::rows::{Row, Rows};
+use crate::error::Error;
+use crate::ledger::Place;
 
-/// A held lease. Dropping it gives it back.
-#[derive(Debug)]
-pub struct Lease {
-    file: File,
-}
+/// How long a lease in a database lives without being renewed, unless said otherwise.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
 
 /// Why a lease was not got.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +35,9 @@ pub enum LeaseError {
     /// The file can't be made or locked, or the name is not a plain file name.
     #[error("the lock file can't be used")]
     Io(#[from] std::io::Error),
+    /// The database that the leases are in failed.
+    #[error("the lease can't be taken: {0}")]
+    Store(#[from] Error),
 }
 
 impl LeaseError {
@@ -49,6 +48,7 @@ impl LeaseError {
                 Problem::new(Code::StoreLocked, format!("{holder} is at work here already"))
                     .hint("wait until it has finished, or end that process")
             }
+            Self::Store(error) => error.problem(),
             Self::Io(error) => Problem::new(Code::StoreUnavailable, "the lock file can't be used")
                 .because(error)
                 .hint("check that you may write to the ledger's directory"),
@@ -56,116 +56,101 @@ impl LeaseError {
     }
 }
 
-impl Lease {
+/// Where leases are taken.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Files(Utf8PathBuf),
+    Rows(Box<Rows>),
+}
+
+impl Leases {
+    /// The leases that belong to a ledger: files in the directory, or rows beside its records that live for `ttl`.
+    pub fn of(place: &Place, directory: &Utf8Path, ttl: Duration) -> Result<Self, Error> {
+        let kind = match place {
+            Place::File(_) | Place::VfsFile { .. } => Kind::Files(directory.to_owned()),
+            Place::Postgres(address) => Kind::Rows(Box::new(Rows::new(address, ttl)?)),
+        };
+        Ok(Self { kind })
+    }
+
     /// Takes the lease without waiting. `holder` is what others are told who find it taken: process and purpose.
+    pub fn acquire(&self, name: &str, holder: &str) -> Result<Lease, LeaseError> {
+        Ok(match &self.kind {
+            Kind::Files(directory) => Lease::acquire(directory, name, holder)?,
+            Kind::Rows(rows) => Lease { held: Held::Row(Box::new(rows.acquire(name, holder)?)) },
+        })
+    }
+
+    /// Who has the lease now; `None` when nobody has, as far as can be told. Only looks.
+    pub fn holder(&self, name: &str) -> Result<Option<String>, Error> {
+        match &self.kind {
+            Kind::Files(directory) => Ok(Lock::holder(directory, name)),
+            Kind::Rows(rows) => rows.holder(name),
+        }
+    }
+}
+
+/// A held lease. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Lease {
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// Kept for its lock.
+    File {
+        _lock: Lock,
+    },
+    Row(Box<Row>),
+}
+
+impl Lease {
+    /// Takes the lease of that name in a directory, for this machine.
     pub fn acquire(directory: &Utf8Path, name: &str, holder: &str) -> Result<Self, LeaseError> {
-        let path = path(directory, name)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        // Never deleted: a lock on a deleted file excludes nobody.
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        for _ in 0..TRIES {
-            match file.try_lock() {
-                Ok(()) => {
-                    file.set_len(0)?;
-                    file.write_all(holder.as_bytes())?;
-                    return Ok(Self { file });
-                }
-                // Whoever has it excludes even those who only look; who looks does not.
-                Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
-                    file.unlock()?;
-                    std::thread::sleep(BETWEEN_TRIES);
-                }
-                Err(TryLockError::WouldBlock) => break,
-                Err(TryLockError::Error(error)) => return Err(LeaseError::Io(error)),
-            }
-        }
-        Err(LeaseError::Held { holder: name_in(file)? })
+        Lock::acquire(directory, name, holder).map(|lock| Self { held: Held::File { _lock: lock } })
     }
 
-    /// Who has the lease now, as far as can be told; `None` when nobody has. Only looks: it never takes the lease, writes
-    /// nothing, and makes nothing.
+    /// Who has the lease of that name in a directory; see [`Leases::holder`].
     pub fn holder(directory: &Utf8Path, name: &str) -> Option<String> {
-        let file = File::open(path(directory, name).ok()?).ok()?;
-        // Shared, so that any number may look at once. It is given back with the file.
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => name_in(file).ok(),
-            Ok(()) | Err(TryLockError::Error(_)) => None,
+        Lock::holder(directory, name)
+    }
+
+    /// Whether it is still ours. A lock is, for as long as we live.
+    pub fn is_held(&self) -> bool {
+        match &self.held {
+            Held::File { .. } => true,
+            Held::Row(row) => row.is_held(),
         }
     }
-}
 
-fn path(directory: &Utf8Path, name: &str) -> Result<Utf8PathBuf, LeaseError> {
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-        let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file name");
-        return Err(LeaseError::Io(error));
+    /// Ends when the lease is lost: it ran out, or somebody took it over. Whoever waits for it stops what the lease
+    /// was for. Needs a runtime with time enabled.
+    pub async fn lost(&self) {
+        match &self.held {
+            Held::File { .. } => std::future::pending().await,
+            Held::Row(row) => row.lost().await,
+        }
     }
-    Ok(directory.join(format!("{name}.lock")))
-}
 
-fn name_in(file: File) -> std::io::Result<String> {
-    let mut text = Vec::new();
-    file.take(HOLDER_BYTES_MAX).read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    Ok(if text.trim().is_empty() { "another process".into() } else { text.trim().to_owned() })
+    /// How often it has been taken over, from 1; `None` for a lock.
+    pub fn generation(&self) -> Option<u64> {
+        match &self.held {
+            Held::File { .. } => None,
+            Held::Row(row) => u64::try_from(row.generation).ok(),
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Others should not read an old holder's name between the next lock and its writing.
-        let _ = self.file.set_len(0);
-        let _ = self.file.unlock();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn is_held_once_and_given_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = Utf8Path::from_path(directory.path()).unwrap().join("new");
-        let lease = Lease::acquire(&directory, "ship", "process 1 (ship)").unwrap();
-        match Lease::acquire(&directory, "ship", "process 2") {
-            Err(error @ LeaseError::Held { .. }) => {
-                assert_eq!(error.to_string(), "it is held by process 1 (ship)");
-                assert_eq!(error.problem().code, Code::StoreLocked);
-            }
-            other => panic!("{other:?}"),
-        }
-        assert!(Lease::acquire(&directory, "server", "process 2").is_ok());
-        drop(lease);
-        assert!(Lease::acquire(&directory, "ship", "process 2").is_ok());
-    }
-
-    #[test]
-    fn looking_at_a_lease_neither_takes_it_nor_forgets_its_holder() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = Utf8Path::from_path(directory.path()).unwrap();
-        assert_eq!(Lease::holder(directory, "ship"), None);
-        let lease = Lease::acquire(directory, "ship", "process 1 (ship)").unwrap();
-        assert_eq!(Lease::holder(directory, "ship").as_deref(), Some("process 1 (ship)"));
-        assert_eq!(Lease::holder(directory, "ship").as_deref(), Some("process 1 (ship)"));
-        drop(lease);
-        assert_eq!(Lease::holder(directory, "ship"), None);
-        // However often it is looked at, it can be had.
-        std::thread::scope(|scope| {
-            let looking =
-                scope.spawn(|| (0..20_000).filter_map(|_| Lease::holder(directory, "ship")).count());
-            while !looking.is_finished() {
-                Lease::acquire(directory, "ship", "process 2").expect("nobody else has it");
-            }
-        });
-    }
-
-    #[test]
-    fn names_stay_in_the_directory() {
-        for name in ["", "../x", ".", "a/b", "a\0b"] {
-            assert!(
-                matches!(Lease::acquire(Utf8Path::new("/tmp"), name, "x"), Err(LeaseError::Io(_))),
-                "{name:?}"
-            );
+        if let Held::Row(row) = &mut self.held {
+            row.release();
         }
     }
 }

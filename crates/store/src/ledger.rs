@@ -2,7 +2,7 @@
 //!
 //! One writer thread per open ledger commits for all callers together (`writer`); readers have their own connections and
 //! see whole commits only (`scan`, `verify`). Several processes may have the same ledger open: the database (`database`,
-//! with SQLite in `sqlite`) orders their commits, and each continues from the head that the other left.
+//! with SQLite in `sqlite`, PostgreSQL in `postgres`) orders their commits, and each continues from the head that the other left.
 //!
 //! Invariant: sequences are 1, 2, 3, ... without gaps; times never decrease; an append that was answered with `Ok` is on
 //! the disk.
@@ -12,8 +12,10 @@ mod basis;
 mod database;
 mod file;
 mod head;
+mod migrate;
 mod people;
 mod place;
+mod postgres;
 mod proof;
 pub mod restore;
 mod scan;
@@ -37,6 +39,7 @@ use tokio::sync::watch;
 pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::database::{Database, ReadingConnection, View};
 use self::head::HeadRow;
+pub use self::migrate::{MigrateError, Migration, migrate};
 use self::people::{People, Salts};
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
@@ -157,7 +160,7 @@ impl Ledger {
 
     /// [`Ledger::open`] for any place, and with a say in which thread commits.
     pub fn open_at(place: &Place, access: Access, committer: Committer) -> Result<Self, Error> {
-        Self::open_in(place.database(), access, committer, Salts::System)
+        Self::open_in(place.database()?, access, committer, Salts::System)
     }
 
     /// [`Ledger::open_at`] with a seed for the pseudonyms of people who are new, so that the same appends give the same bytes
@@ -168,7 +171,7 @@ impl Ledger {
         committer: Committer,
         seed: Box<dyn Seed>,
     ) -> Result<Self, Error> {
-        Self::open_in(place.database(), access, committer, Salts::Seeded(seed))
+        Self::open_in(place.database()?, access, committer, Salts::Seeded(seed))
     }
 
     /// [`Ledger::open`], as a Trimtab does that knows these schemas and no others.
@@ -200,7 +203,7 @@ impl Ledger {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The file.
+    /// The file; of a ledger in PostgreSQL, the server's address.
     pub fn path(&self) -> &Utf8Path {
         self.inner.database.place()
     }
@@ -438,8 +441,16 @@ impl Ledger {
         }
     }
 
-    /// Lends a view through a reading connection. One that met an error is not used again.
-    fn with_view<T>(&self, read: impl FnOnce(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
+    /// Lends a view through a reading connection. One that met an error is not used again; one that was lost under the
+    /// read is replaced once.
+    fn with_view<T>(&self, read: impl Fn(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        match self.try_with_view(&read) {
+            Err(Error::Interrupted { .. }) => self.try_with_view(&read),
+            other => other,
+        }
+    }
+
+    fn try_with_view<T>(&self, read: impl Fn(&mut dyn View) -> Result<T, Error>) -> Result<T, Error> {
         let pool = || self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool().pop();
         let mut reader = match kept.filter(|reader| reader.current()) {

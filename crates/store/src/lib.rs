@@ -1,7 +1,7 @@
-//! One ledger over SQLite with a Merkle tree over its records, leases, and content-addressed blobs.
+//! One ledger over SQLite or PostgreSQL with a Merkle tree over its records, leases, and content-addressed blobs.
 //!
 //! The ledger is the only truth: every durable fact is an event in it, and all state is a fold over it. Left out on
-//! purpose: projections that fit into memory (each engine folds what it needs), the signatures on checkpoints, and PostgreSQL.
+//! purpose: projections that fit into memory (each engine folds what it needs), and the signatures on checkpoints.
 //!
 //! Invariant: nothing is acknowledged before it is durable, and nothing that was acknowledged is ever changed or lost
 //! without [`Ledger::verify`] saying so.
@@ -14,6 +14,7 @@ mod error;
 mod lease;
 pub mod ledger;
 pub mod merkle;
+mod postgres;
 mod recall;
 pub mod tiles;
 
@@ -21,10 +22,11 @@ pub use blob::{BLOB_BYTES_MAX, BlobError, BlobId, Blobs};
 pub use bundle::{Bundle, BundleError};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::Error;
-pub use lease::{Lease, LeaseError};
+pub use lease::{LEASE_TTL, Lease, LeaseError, Leases};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
     Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger,
-    Place, Schema, Standing, Step,
+    MigrateError, Migration, Place, Schema, Standing, Step, migrate,
 };
+pub use postgres::Address;
 pub use recall::Recall;

@@ -71,7 +71,7 @@ impl Controller<'_> {
                 let message = format!("{holder} is running tasks in this work tree");
                 vec![Problem::new(Code::WorkTreeBusy, message).hint("run it again when that has ended")]
             }
-            error @ LeaseError::Io(_) => vec![error.problem()],
+            error @ (LeaseError::Io(_) | LeaseError::Store(_)) => vec![error.problem()],
         })
     }
 

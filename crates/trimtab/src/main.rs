@@ -9,6 +9,7 @@ mod demo;
 mod edges;
 mod environment;
 mod interrupt;
+mod ledger;
 mod load;
 mod operations;
 mod output;

@@ -18,10 +18,11 @@ use rollout::progress::Rollout;
 use rollout::promotion::{self, Blocker};
 use rollout::state::State;
 use server::{Approval, Operations, Rules};
-use store::Ledger;
+use store::{Ledger, Leases};
 
 use crate::command::approve::may_approve;
 use crate::edges;
+use crate::ledger;
 use crate::project::{self, Project};
 
 /// See the module.
@@ -29,6 +30,7 @@ pub(crate) struct LocalOperations {
     root: Utf8PathBuf,
     layout: Layout,
     ledger: Ledger,
+    leases: Result<Leases, store::Error>,
     clock: Arc<dyn Clock>,
     /// What decisions rest on. Kept, because folding a long ledger takes long.
     follower: tokio::sync::Mutex<Follower>,
@@ -62,7 +64,8 @@ impl LocalOperations {
         let kept = KeptRules { stamp: None, rules };
         let ledger = follower.ledger().clone();
         let follower = tokio::sync::Mutex::new(follower);
-        Self { layout: project.layout.clone(), root, ledger, clock, follower, rules: Mutex::new(kept) }
+        let (layout, leases, rules) = (project.layout.clone(), project.ledger.leases(), Mutex::new(kept));
+        Self { root, layout, ledger, leases, clock, follower, rules }
     }
 
     async fn request_rollback(&self, actor: Actor, rollout: Rollout, reason: String) -> Result<(), Problem> {
@@ -216,7 +219,7 @@ impl Operations for LocalOperations {
     }
 
     fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
-        project::driven(&self.layout, service, environment)
+        ledger::driven(&self.leases, service, environment)
     }
 
     fn rules(&self) -> Arc<Rules> {

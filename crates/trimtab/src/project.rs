@@ -17,9 +17,10 @@ use manifest::{Front, Manifest};
 use repo::Repository;
 use rollout::follower::Follower;
 use rollout::state::State;
-use store::{Access, Ledger};
 
 use crate::cli::Global;
+pub(crate) use crate::ledger::problems;
+use crate::ledger::{self, Whereabouts};
 use crate::{edges, environment};
 
 /// What a command works on.
@@ -30,6 +31,8 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     /// Where state is kept.
     pub(crate) layout: Layout,
+    /// Where its ledger is.
+    pub(crate) ledger: Whereabouts,
 }
 
 /// The folder that the command line means: the one that was named, or the nearest at or above this one with a manifest,
@@ -60,7 +63,8 @@ impl Project {
     pub(crate) fn at(root: Utf8PathBuf) -> Result<Self, Vec<Problem>> {
         let manifest = manifest::load(&root)?;
         let layout = Layout::of_project(&root);
-        Ok(Self { root, manifest, layout })
+        let ledger = Whereabouts::find(&layout, Some(&manifest));
+        Ok(Self { root, manifest, layout, ledger })
     }
 
     /// Opens the project in the folder for what must work whatever became of its manifest: taking releases back, and going
@@ -80,8 +84,10 @@ impl Project {
             environments: Vec::new(),
             fronts: BTreeMap::new(),
             trunk: "main".into(),
+            ledger: None,
         };
-        let mut project = Self { root, manifest, layout };
+        let ledger = Whereabouts::find(&layout, None);
+        let mut project = Self { root, manifest, layout, ledger };
         let Some(follower) = project.reader()? else { return Err(wrong) };
         project.manifest.services = services_planned(follower.state());
         project.manifest.environments = environments_planned(follower.state());
@@ -97,16 +103,14 @@ impl Project {
     /// Its ledger, ready to be appended to, with its state.
     pub(crate) fn follower(&self) -> Result<Follower, Vec<Problem>> {
         prepare(&self.layout)?;
-        let ledger = Ledger::open(&self.layout.ledger(), Access::ReadWrite).map_err(problems)?;
+        self.ledger.remember().map_err(|error| vec![unmade(&self.layout, &error)])?;
+        let ledger = self.ledger.open().map_err(problems)?;
         Follower::open(ledger).map_err(problems)
     }
 
     /// Its ledger for reading only; `None` when nothing was ever recorded.
     pub(crate) fn reader(&self) -> Result<Option<Follower>, Vec<Problem>> {
-        if !self.layout.ledger().exists() {
-            return Ok(None);
-        }
-        let ledger = Ledger::open(&self.layout.ledger(), Access::ReadOnly).map_err(problems)?;
+        let Some(ledger) = self.ledger.open_to_read().map_err(problems)? else { return Ok(None) };
         Follower::open(ledger).map(Some).map_err(problems)
     }
 
@@ -167,7 +171,7 @@ impl Project {
 
     /// Whether a controller holds the lease of the service in the environment now.
     pub(crate) fn driven(&self, service: &ServiceName, environment: &EnvironmentName) -> bool {
-        driven(&self.layout, service, environment)
+        ledger::driven(&self.ledger.leases(), service, environment)
     }
 }
 
@@ -179,22 +183,17 @@ pub(crate) fn prepare(layout: &Layout) -> Result<(), Vec<Problem>> {
         let ignore = root.join(".gitignore");
         if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
     });
-    made.map_err(|error| {
-        let full = error.kind() == std::io::ErrorKind::StorageFull;
-        let code = if full { Code::StoreFull } else { Code::StoreReadOnly };
-        let place = root.parent().unwrap_or(root);
-        vec![
-            Problem::new(code, format!("the state folder {STATE_DIRECTORY} can't be made in {place}"))
-                .because(&error)
-                .hint("make the folder writable, or work on a copy that is"),
-        ]
-    })
+    made.map_err(|error| vec![unmade(layout, &error)])
 }
 
-/// Whether a controller holds the lease of the service in the environment now.
-pub(crate) fn driven(layout: &Layout, service: &ServiceName, environment: &EnvironmentName) -> bool {
-    let name = delivery::layout::lease_name(service, environment);
-    store::Lease::holder(&layout.leases(), &name).is_some()
+fn unmade(layout: &Layout, error: &std::io::Error) -> Problem {
+    let root = layout.root();
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let code = if full { Code::StoreFull } else { Code::StoreReadOnly };
+    let place = root.parent().unwrap_or(root);
+    Problem::new(code, format!("the state folder {STATE_DIRECTORY} can't be made in {place}"))
+        .because(error)
+        .hint("make the folder writable, or work on a copy that is")
 }
 
 /// The last plan of each thing that plans are about, by its name.
@@ -263,12 +262,6 @@ fn fronts_started(layout: &Layout, state: &State) -> BTreeMap<EnvironmentName, F
 /// The clock of a command: never before the ledger's last record.
 pub(crate) fn clock(follower: &Follower) -> SteadyClock {
     SteadyClock::anchored(follower.state().last_at)
-}
-
-/// A store's error as problems.
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-pub(crate) fn problems(error: store::Error) -> Vec<Problem> {
-    vec![error.problem()]
 }
 
 /// A problem about a name that is not known, with the nearest that is.

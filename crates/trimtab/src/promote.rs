@@ -92,7 +92,8 @@ impl Controller<'_> {
         environment: &Environment,
     ) -> Result<Lease, Vec<Problem>> {
         let name = delivery::layout::lease_name(service, &environment.name);
-        Lease::acquire(&self.project.layout.leases(), &name, &self.holder).map_err(|error| match error {
+        let leases = self.project.ledger.leases().map_err(project::problems)?;
+        leases.acquire(&name, &self.holder).map_err(|error| match error {
             LeaseError::Held { holder } => vec![
                 Problem::new(
                     Code::RolloutRunning,
@@ -100,6 +101,7 @@ impl Controller<'_> {
                 )
                 .hint("watch it with: trimtab status; take it back with: trimtab rollback"),
             ],
+            LeaseError::Store(error) => vec![error.problem()],
             error @ LeaseError::Io(_) => {
                 vec![Problem::new(Code::StoreUnavailable, "the lease can't be taken").because(&error)]
             }
@@ -115,7 +117,7 @@ impl Controller<'_> {
     ) -> Result<Arrival, Vec<Problem>> {
         let service = release.artifact.service.clone();
         let lease = self.lease(&service, environment)?;
-        self.finish_active(&service, environment).await?;
+        self.finish_active(&service, environment, &lease).await?;
         let state = self.follower.state();
         let slot = state.slot(&service, &environment.name);
         let there = slot.filter(|slot| slot.current.as_ref() == Some(&release.id));
@@ -142,8 +144,7 @@ impl Controller<'_> {
                 break plan;
             }
         };
-        let outcome = self.drive(&plan.id).await?;
-        drop(lease);
+        let outcome = self.drive(&plan.id, &lease).await?;
         Ok(Arrival::Ended(plan.id, outcome))
     }
 
@@ -155,7 +156,7 @@ impl Controller<'_> {
     ) -> Result<Arrival, Vec<Problem>> {
         let service = bad.artifact.service.clone();
         let lease = self.lease(&service, environment)?;
-        self.finish_active(&service, environment).await?;
+        self.finish_active(&service, environment, &lease).await?;
         let state = self.follower.state();
         let previous = state.slot(&service, &environment.name).and_then(|slot| slot.previous.clone());
         let Some(good) = previous.and_then(|id| state.release(&id).cloned()) else {
@@ -187,8 +188,7 @@ impl Controller<'_> {
                 break plan;
             }
         };
-        let outcome = self.drive(&plan.id).await?;
-        drop(lease);
+        let outcome = self.drive(&plan.id, &lease).await?;
         Ok(Arrival::Ended(plan.id, outcome))
     }
 
@@ -197,12 +197,13 @@ impl Controller<'_> {
         &mut self,
         service: &ServiceName,
         environment: &Environment,
+        lease: &Lease,
     ) -> Result<(), Vec<Problem>> {
         self.tell()?;
         let active = self.follower.state().rollout_active(service, &environment.name);
         let Some(id) = active.map(|rollout| rollout.plan.id.clone()) else { return Ok(()) };
         self.output.talk(format!("going on with rollout {id}, which its controller left behind"));
-        self.drive(&id).await.map(|_| ())
+        self.drive(&id, lease).await.map(|_| ())
     }
 
     fn refuse_taken_back(&self, release: &Release, environment: &Environment) -> Result<(), Vec<Problem>> {
@@ -334,8 +335,12 @@ impl Controller<'_> {
         })
     }
 
-    /// Drives a recorded rollout to its end. The caller holds the lease.
-    pub(crate) async fn drive(&mut self, id: &RolloutId) -> Result<RolloutOutcome, Vec<Problem>> {
+    /// Drives a recorded rollout to its end, or until the lease is lost: whoever has it then goes on, and we do nothing more.
+    pub(crate) async fn drive(
+        &mut self,
+        id: &RolloutId,
+        lease: &Lease,
+    ) -> Result<RolloutOutcome, Vec<Problem>> {
         self.tell()?;
         let Some(rollout) = self.follower.state().rollouts.get(id) else {
             return Err(vec![Problem::new(Code::RolloutUnknown, format!("there is no rollout {id}"))]);
@@ -366,7 +371,11 @@ impl Controller<'_> {
             wish: self.wish.clone(),
             observe: &mut observe,
         };
-        let outcome = driver.drive(id).await.map_err(|error| vec![drive_problem(error)])?;
+        let outcome = tokio::select! {
+            biased;
+            () = lease.lost() => return Err(vec![lease_lost(id)]),
+            outcome = driver.drive(id) => outcome.map_err(|error| vec![drive_problem(error)])?,
+        };
         self.clean_up(id, outcome);
         Ok(outcome)
     }
@@ -382,6 +391,11 @@ impl Controller<'_> {
             let _ = std::fs::remove_dir_all(self.project.layout.revisions().join(gone.as_str()));
         }
     }
+}
+
+fn lease_lost(id: &RolloutId) -> Problem {
+    Problem::new(Code::Fenced, format!("the lease for rollout {id} was lost; whoever takes it goes on"))
+        .hint("watch it with: trimtab status; a controller that stood still, or could not reach the database, loses it")
 }
 
 fn drive_problem(error: DriveError) -> Problem {

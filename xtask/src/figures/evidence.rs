@@ -43,6 +43,7 @@ pub(crate) struct Entry {
     pub(crate) effect: String,
     pub(crate) rollout: Option<String>,
     pub(crate) sequence: Option<u32>,
+    pub(crate) epoch: Option<u64>,
     pub(crate) weight: u16,
 }
 
@@ -57,6 +58,7 @@ impl Entry {
             effect: value["effect"].as_str().unwrap_or_default().to_owned(),
             rollout: value["rollout"].as_str().map(str::to_owned),
             sequence: value["sequence"].as_u64().map(|sequence| sequence as u32),
+            epoch: value["epoch"].as_u64(),
             weight: value["weight"].as_u64().unwrap_or(0) as u16,
         })
     }

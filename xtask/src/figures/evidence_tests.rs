@@ -97,6 +97,7 @@ impl World {
             effect: effect.into(),
             rollout: Some(plan().id.to_string()),
             sequence: (effect != "expire").then_some(self.sequence),
+            epoch: Some(1),
             weight,
         });
         if effect != "expire" {

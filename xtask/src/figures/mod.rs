@@ -8,11 +8,14 @@ mod bad_build;
 pub(crate) mod dice;
 pub(crate) mod evidence;
 mod kill;
+mod leader;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod shop;
 mod small;
 pub(crate) mod strike;
+
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
@@ -77,24 +80,75 @@ pub(crate) fn quick(place: &Place) -> Result<String, String> {
     if finish(&report, &folder) { Ok("8 kills".into()) } else { Err(report.broken()) }
 }
 
+/// `cargo xtask leader [--debug] [--rounds N] [--lanes N] [--seed N] [--minutes N]`; gives whether every bound holds.
+pub(crate) fn leader(place: &Place, options: &[&str]) -> Result<bool, String> {
+    if *options == ["quick"] {
+        return leader_quick(place).map(|_| true);
+    }
+    let (profile, options) = match options {
+        ["--debug", rest @ ..] => ("debug", rest),
+        options => ("release", options),
+    };
+    let (minutes, others): (Vec<&[&str]>, Vec<&[&str]>) =
+        options.chunks(2).partition(|pair| pair[0] == "--minutes");
+    let settings = Settings { rounds: 1_000, ..settings(&[])? }.with(&others.concat())?;
+    let minutes = match minutes.first() {
+        Some([_, value]) => value.parse().map_err(|_| "--minutes needs a number".to_owned())?,
+        Some(_) => return Err("--minutes needs a number".into()),
+        None => 24 * 60,
+    };
+    let release: &[&str] = if profile == "release" { &["--release"] } else { &[] };
+    Call::new(place, "cargo", &[&["build", "-p", "trimtab"], release].concat()).run()?;
+    lead(place, profile, &settings, Duration::from_mins(minutes)).map(|(_, holds)| holds)
+}
+
+/// A few rounds of `leader` for the test command, against the debug binary. Gives a remark.
+pub(crate) fn leader_quick(place: &Place) -> Result<String, String> {
+    Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
+    let settings = Settings { rounds: 20, ..settings(&[])? };
+    // However slow the machine is, it does not take longer; what was done is said.
+    let (report, holds) = lead(place, "debug", &settings, Duration::from_secs(45))?;
+    if holds { Ok(format!("{} stops", report.value("leader.rounds"))) } else { Err(report.broken()) }
+}
+
+fn lead(place: &Place, profile: &str, settings: &Settings, most: Duration) -> Result<(Report, bool), String> {
+    let folder = folder(place, "leader")?;
+    let report = leader::run(&leader::Options {
+        program: place.target.join(profile).join("trimtab"),
+        folder: folder.clone(),
+        rounds: settings.rounds,
+        lanes: settings.lanes,
+        seed: settings.seed,
+        most,
+    })?;
+    let holds = finish(&report, &folder);
+    Ok((report, holds))
+}
+
 fn kill_options(settings: &Settings, program: Utf8PathBuf, folder: Utf8PathBuf) -> kill::Options {
     kill::Options { program, folder, rounds: settings.rounds, lanes: settings.lanes, seed: settings.seed }
 }
 
 fn settings(options: &[&str]) -> Result<Settings, String> {
-    let mut settings = Settings { rounds: 200, runs: 20, lanes: 2, seed: 1 };
-    for pair in options.chunks(2) {
-        let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
-        let number: u32 = value.parse().map_err(|_| format!("{name} needs a number, not {value:?}"))?;
-        match *name {
-            "--rounds" => settings.rounds = number,
-            "--runs" => settings.runs = number,
-            "--lanes" => settings.lanes = number,
-            "--seed" => settings.seed = u64::from(number),
-            _ => return Err(format!("figures knows no {name}")),
+    Settings { rounds: 200, runs: 20, lanes: 2, seed: 1 }.with(options)
+}
+
+impl Settings {
+    fn with(mut self, options: &[&str]) -> Result<Self, String> {
+        let settings = &mut self;
+        for pair in options.chunks(2) {
+            let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
+            let number: u32 = value.parse().map_err(|_| format!("{name} needs a number, not {value:?}"))?;
+            match *name {
+                "--rounds" => settings.rounds = number,
+                "--runs" => settings.runs = number,
+                "--lanes" => settings.lanes = number,
+                "--seed" => settings.seed = u64::from(number),
+                _ => return Err(format!("figures knows no {name}")),
+            }
         }
+        Ok(self)
     }
-    Ok(settings)
 }
 
 /// A new folder beside the build results: on a real disk, and not in the checkout.

@@ -56,6 +56,11 @@ impl Report {
         self.figures.iter_mut().filter(|figure| figure.name == name).for_each(|figure| figure.at_most = None);
     }
 
+    /// The figure of that name; 0 when there is none.
+    pub(crate) fn value(&self, name: &str) -> f64 {
+        self.figures.iter().find(|figure| figure.name == name).map_or(0.0, |figure| figure.value)
+    }
+
     /// Adds a remark for people.
     pub(crate) fn remark(&mut self, words: String) {
         self.remarks.push(words);

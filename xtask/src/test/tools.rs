@@ -63,6 +63,22 @@ pub(super) fn strace(place: &Place) -> Result<(), String> {
     program(place, &["strace"], "strace").map(drop)
 }
 
+/// A PostgreSQL server, which tests start by themselves. Debian keeps its programs out of the path.
+pub(super) fn postgres(place: &Place) -> Result<(), String> {
+    let there = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin/postgres")).any(|program| program.exists())
+            || place.program(&["postgres"]).is_some()
+    };
+    if there() {
+        return Ok(());
+    }
+    eprintln!("postgresql is missing: installing it with apt-get");
+    apt(place, "postgresql")
+        .map_err(|why| format!("postgresql is missing and could not be installed ({why}): install it"))?;
+    if there() { Ok(()) } else { Err("apt-get ended well, but there is still no PostgreSQL server".into()) }
+}
+
 /// Chromium's program.
 pub(super) fn chromium(place: &Place) -> Result<Utf8PathBuf, String> {
     program(place, &["chromium", "chromium-browser", "google-chrome"], "chromium")

@@ -7,7 +7,7 @@ use crate::tree::Tree;
 const CLI: &str = "crates/trimtab/src/cli.rs";
 const XTASK: &[&str] = &[
     "test", "tidy", "tamper", "deadman", "powercut", "eio", "diskfull", "overload", "sim", "upgrade",
-    "golden", "codegen",
+    "golden", "leader", "codegen",
 ];
 
 /// Checks every Markdown page.

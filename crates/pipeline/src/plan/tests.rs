@@ -31,6 +31,7 @@ fn manifest(mut tasks: Vec<Task>) -> Manifest {
         environments: Vec::new(),
         fronts: std::collections::BTreeMap::new(),
         trunk: "main".into(),
+        ledger: None,
     }
 }
 

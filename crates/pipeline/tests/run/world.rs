@@ -118,6 +118,7 @@ impl World {
             environments: Vec::new(),
             fronts: std::collections::BTreeMap::new(),
             trunk: "main".into(),
+            ledger: None,
         };
         let plan = plan(&manifest, &[], &pipeline::history(&self.cache)).unwrap();
         let lookup = |name: &str| self.environment.get(name).cloned();

@@ -1,6 +1,8 @@
 //! The controller dies at every point where it can: after each poll of its future that left it waiting.
 
+use delivery::Event;
 use delivery::clock::CountingSeed;
+use delivery::effect::Outcome;
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use rollout::driver::{DriveError, Wish};
 use std::time::Duration;
@@ -207,5 +209,36 @@ async fn two_controllers_at_once_do_not_get_in_each_others_way() {
         assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
         assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::Completed));
         bench.audit();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_was_overtaken_while_it_stood_still_records_nothing_more() {
+    for number in 1..=4 {
+        let bench = Bench::new(plan());
+        let other = bench.other();
+        let mut overtaken = false;
+        // The answer to an effect comes so late that another controller has asked for it again, and recorded it.
+        bench.script(move |call, _, _| {
+            if let Call::Apply(command) = call
+                && command.sequence == number
+                && !std::mem::replace(&mut overtaken, true)
+            {
+                let (rollout, sequence) = (command.rollout.clone(), command.sequence);
+                let holder = "another".into();
+                other.append(Event::RolloutAcquired { rollout: rollout.clone(), epoch: 9, holder });
+                let outcome = Outcome::Applied { detail: "done".into() };
+                other.append(Event::EffectFinished { rollout, sequence, outcome });
+            }
+            Fault::None
+        });
+        let (_sender, wish) = watch::channel(Wish::Continue);
+        let end = bench.drive(wish).await;
+        assert!(matches!(end, Err(DriveError::Fenced { epoch: 9 })), "{end:?}");
+        let finished = |record: &&delivery::Recorded| matches!(record.event, Event::EffectFinished { sequence, .. } if sequence == number);
+        let records = bench.records();
+        assert_eq!(records.iter().filter(finished).count(), 1, "effect {number}");
+        let last = &records.last().unwrap().event;
+        assert!(matches!(last, Event::EffectFinished { .. }), "nothing comes after: {last:?}");
     }
 }

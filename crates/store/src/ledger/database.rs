@@ -73,7 +73,7 @@ pub(super) struct StoredHead {
 }
 
 /// Who is behind a pseudonym, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StoredPerson {
     /// Random bytes, of this person alone.
     pub(super) salt: Vec<u8>,

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 
 use super::database::Database;
+use super::postgres::Postgres;
 use super::sqlite::Sqlite;
+use crate::error::Error;
+use crate::postgres::Address;
 
 /// Where a ledger is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +25,17 @@ pub enum Place {
         /// The path that it is given.
         path: Utf8PathBuf,
     },
+    /// In a PostgreSQL database.
+    Postgres(Box<Address>),
 }
 
 impl Place {
-    pub(super) fn database(&self) -> Arc<dyn Database> {
-        match self {
+    pub(super) fn database(&self) -> Result<Arc<dyn Database>, Error> {
+        Ok(match self {
             Self::File(path) => Arc::new(Sqlite::file(path)),
             Self::VfsFile { vfs, path } => Arc::new(Sqlite::file_of(vfs, path)),
-        }
+            Self::Postgres(address) => Arc::new(Postgres::new(address)?),
+        })
     }
 }
 

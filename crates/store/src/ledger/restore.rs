@@ -170,11 +170,7 @@ impl Staged {
         let mut gone = held.erased().unwrap_or_default();
         gone.extend(self.erased.iter().cloned());
         let ledger = Ledger::open(&self.file(), Access::ReadOnly)?;
-        let (size, mut still) = (self.head.size, Vec::new());
-        ledger.with_view(|view| {
-            still = Census::of(view, size)?.0.still(view, &gone)?;
-            Ok(())
-        })?;
+        let still = ledger.with_view(|view| Census::of(view, self.head.size)?.0.still(view, &gone))?;
         Ok(still.into_iter().map(|person| Event::PersonErased { person }).collect())
     }
 
@@ -277,18 +273,17 @@ fn cut(file: &Utf8Path, head: Head, until: Until) -> Result<(Head, BTreeSet<Stri
         let detail = format!("it has records 1{first} to {}{last}", head.size);
         return Err(BackupError::NoSuchPoint { wanted, detail });
     }
-    let mut frontier = Frontier::default();
-    ledger.with_view(|view| view.leaves(0..size, &mut |leaf| frontier.push(leaf)))?;
+    let frontier = ledger.with_view(|view| {
+        let mut frontier = Frontier::default();
+        view.leaves(0..size, &mut |leaf| frontier.push(leaf))?;
+        Ok(frontier)
+    })?;
     let last_at = time_of(&ledger, size)?;
-    let (mut strangers, mut erased) = (Vec::new(), BTreeSet::new());
-    ledger.with_view(|view| {
+    let (strangers, erased) = ledger.with_view(|view| {
         let (before, complete) = Census::of(view, size)?;
         // A record that can't be read may name anybody.
-        if complete {
-            strangers = before.strangers(view)?;
-        }
-        erased = Census::of(view, head.size)?.0.erased();
-        Ok(())
+        let strangers = if complete { before.strangers(view)? } else { Vec::new() };
+        Ok((strangers, Census::of(view, head.size)?.0.erased()))
     })?;
     let row = HeadRow { frontier, last_at: last_at.map(Timestamp::as_microsecond) };
     let stored: StoredHead = row.stored();
@@ -301,16 +296,16 @@ fn cut(file: &Utf8Path, head: Head, until: Until) -> Result<(Head, BTreeSet<Stri
 
 /// When the record was recorded, whether or not this Trimtab understands it.
 fn time_of(ledger: &Ledger, sequence: u64) -> Result<Option<Timestamp>, Error> {
-    let mut at = None;
     ledger.with_view(|view| {
+        let mut at = None;
         view.row(sequence as i64, &mut |found| {
             if let super::database::Found::Row(row) = found {
                 at = Timestamp::from_microsecond(row.at).ok();
             }
             std::ops::ControlFlow::Break(())
-        })
-    })?;
-    Ok(at)
+        })?;
+        Ok(at)
+    })
 }
 
 impl Ledger {

@@ -4,7 +4,8 @@
 //! records. Each caller's events stay together, and a caller whose condition fails does not disturb the others.
 //!
 //! After any failure the connection is thrown away. Before the next answer the database is opened anew, what the failure
-//! left undecided is settled, and the tail is verified, including that everything acknowledged before is still there.
+//! left undecided is settled, and the tail is verified, including that everything acknowledged before is still there. A batch
+//! that is known not to have been recorded ([`Error::Interrupted`]) is then tried again, without the callers' noticing.
 //!
 //! Invariant: `Ok` is sent only after the commit that holds the caller's records returned, and is durable.
 
@@ -27,6 +28,8 @@ use super::wire::{self, Row};
 use crate::error::Error;
 use crate::merkle::leaf_hash;
 
+/// How often a batch is tried when the database goes away under it without having recorded it.
+const TRIES: u32 = 4;
 /// Callers that may wait at once.
 const REQUESTS_MAX: usize = 8_192;
 
@@ -166,7 +169,7 @@ impl Writer {
 
     /// Commits the batch and answers everybody in it.
     pub(super) fn serve(&mut self, batch: Vec<Request>) {
-        match self.commit(&batch) {
+        match self.commit_patiently(&batch) {
             Ok(placed) => {
                 if let Some(head) = &self.known {
                     publish(&self.sizes, head.frontier.size());
@@ -177,8 +180,7 @@ impl Writer {
             Err(error) => {
                 // Waiting for a lock in vain has changed nothing; anything else may have.
                 if !matches!(error, Error::Locked { .. }) && !seeded::is(Bug::KeepFailedConnection) {
-                    self.connection = None;
-                    self.failed = true;
+                    self.distrust();
                 }
                 let after = self.known.as_ref().map_or(0, |head| head.frontier.size());
                 for request in batch {
@@ -188,6 +190,21 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn distrust(&mut self) {
+        self.connection = None;
+        self.failed = true;
+    }
+
+    fn commit_patiently(&mut self, batch: &[Request]) -> Result<Vec<Result<Placed, Error>>, Error> {
+        for _ in 1..TRIES {
+            match self.commit(batch) {
+                Err(Error::Interrupted { .. }) => self.distrust(),
+                other => return other,
+            }
+        }
+        self.commit(batch)
     }
 
     fn commit(&mut self, batch: &[Request]) -> Result<Vec<Result<Placed, Error>>, Error> {

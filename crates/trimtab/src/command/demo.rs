@@ -17,6 +17,7 @@ use crate::carry::{self, RunOptions};
 use crate::command::{report, server, why};
 use crate::demo::{APPROVER, AUTHOR, GOOD, Scenario, Shop};
 use crate::interrupt;
+use crate::ledger;
 use crate::load::{Load, LoadReport};
 use crate::output::Output;
 use crate::project::{self, Project};
@@ -65,6 +66,7 @@ struct DemoReport {
 }
 
 pub(crate) async fn run(args: &Args, output: Output) -> super::Result {
+    ledger::refuse_elsewhere("the demo").map_err(|problem| vec![problem])?;
     let (folder, temporary) = folder(args)?;
     let shop = Shop::create(folder.clone()).map_err(|problem| vec![problem])?;
     let project = Project::at(shop.root().to_owned())?;

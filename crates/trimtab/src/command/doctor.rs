@@ -9,7 +9,6 @@ use platform::edge::EdgeConfig;
 use repo::Repository;
 use rollout::state::State;
 use serde::Serialize;
-use store::{Access, Ledger};
 
 use crate::cli::Global;
 use crate::output::Output;
@@ -149,12 +148,12 @@ fn on_path(program: &str) -> bool {
 
 /// What is amiss with the records, and what they add up to.
 fn ledger(project: &Project) -> (Vec<Check>, State) {
-    let path = project.layout.ledger();
-    if !path.exists() {
-        return (vec![good("records", "none yet"), key(project, &State::default())], State::default());
-    }
-    let follower = match Ledger::open(&path, Access::ReadOnly).and_then(rollout::follower::Follower::open) {
-        Ok(follower) => follower,
+    let opened = project.ledger.open_to_read();
+    let follower = match opened.and_then(|ledger| ledger.map(rollout::follower::Follower::open).transpose()) {
+        Ok(Some(follower)) => follower,
+        Ok(None) => {
+            return (vec![good("records", "none yet"), key(project, &State::default())], State::default());
+        }
         Err(error) => return (vec![bad("records", &error.problem())], State::default()),
     };
     let state = follower.state();

@@ -20,6 +20,7 @@ pub(crate) mod schema;
 pub(crate) mod server;
 pub(crate) mod ship;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod why;
 
 /// The problems of several ends (services, environments), those of the gravest end first, so that it gives the exit.

@@ -5,7 +5,7 @@ use delivery::exit::Exit;
 use delivery::{CommitId, Problem, text};
 use repo::{Graph, Repository};
 use serde::Serialize;
-use store::{Access, Entry, Ledger};
+use store::{Entry, Ledger};
 use warehouse::{DoraReport, Facts, Figure, Source, Unit, Window};
 
 use crate::cli::Global;
@@ -69,11 +69,9 @@ fn from_record(
     project: &Project,
     repository: Option<&Repository>,
 ) -> Result<Vec<DoraReport>, Vec<Problem>> {
-    let path = project.layout.ledger();
-    if !path.exists() {
+    let Some(ledger) = project.ledger.open_to_read().map_err(project::problems)? else {
         return Ok(Vec::new());
-    }
-    let ledger = Ledger::open(&path, Access::ReadOnly).map_err(project::problems)?;
+    };
     let facts = facts(&ledger)?;
     let last = ledger.head().map_err(project::problems)?.last_at;
     let window = Window::last_days(args.days, SteadyClock::anchored(last).now());

@@ -181,7 +181,7 @@ async fn take_back(
             break outcome;
         }
         match controller.lease(&plan.revision.service, &plan.environment) {
-            Ok(_lease) => break controller.drive(id).await?,
+            Ok(lease) => break controller.drive(id, &lease).await?,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };

@@ -10,7 +10,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use delivery::clock::Seed as _;
 use delivery::code::Code;
 use delivery::exit::Exit;
-use delivery::layout::Layout;
 use delivery::limits::FILES_WANTED;
 use delivery::{Actor, EnvironmentName, Problem, RolloutId, ServiceName};
 use rollout::driver::Wish;
@@ -27,7 +26,7 @@ use crate::operations::LocalOperations;
 use crate::output::Output;
 use crate::project::{self, Project};
 use crate::promote::{Controller, SystemSeed};
-use crate::{edges, environment, interrupt};
+use crate::{edges, environment, interrupt, ledger};
 
 /// Serves the dashboard and the API on this machine, and goes on with rollouts whose controller died.
 ///
@@ -73,7 +72,8 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
 /// Goes on with every rollout that no controller is at work on, each by itself, for ever. Takes no input but the record:
 /// the same code after a start, a crash, or a controller that was stopped elsewhere.
 pub(crate) async fn reconcile(root: Utf8PathBuf, mut follower: Follower, output: Output) -> Infallible {
-    let layout = Layout::of_project(&root);
+    let leases = Project::recorded(root.clone()).map(|(project, _)| project.ledger.leases());
+    let leases = leases.unwrap_or(Err(store::Error::Stopped));
     let mut work = JoinSet::new();
     let mut places: HashMap<task::Id, (ServiceName, EnvironmentName)> = HashMap::new();
     let mut tick = tokio::time::interval(PERIOD);
@@ -100,8 +100,7 @@ pub(crate) async fn reconcile(root: Utf8PathBuf, mut follower: Follower, output:
         }
         for rollout in follower.state().rollouts_active() {
             let place = (rollout.plan.revision.service.clone(), rollout.plan.environment.name.clone());
-            if !places.values().any(|known| *known == place) && !project::driven(&layout, &place.0, &place.1)
-            {
+            if !places.values().any(|known| *known == place) && !ledger::driven(&leases, &place.0, &place.1) {
                 let (id, follower) = (rollout.plan.id.clone(), follower.clone());
                 places.insert(work.spawn(go_on(root.clone(), id, follower, output)).id(), place);
             }
@@ -124,8 +123,8 @@ async fn go_on(root: Utf8PathBuf, id: RolloutId, follower: Follower, output: Out
         wish,
     };
     // Somebody else may have been quicker; then it is theirs.
-    let Ok(_lease) = controller.lease(&plan.revision.service, &plan.environment) else { return };
-    if let Err(problems) = controller.drive(&id).await {
+    let Ok(lease) = controller.lease(&plan.revision.service, &plan.environment) else { return };
+    if let Err(problems) = controller.drive(&id, &lease).await {
         output.problems(&problems);
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use store::ledger::backup::{self, About};
 
 use crate::cli::Global;
+use crate::ledger::Whereabouts;
 use crate::output::Output;
 use crate::project;
 
@@ -38,7 +39,12 @@ struct BackedUp<'a> {
 }
 
 pub(super) fn run(args: &Args, global: &Global, output: Output) -> crate::command::Result {
-    let layout = Layout::of_project(&project::directory(global)?);
+    let root = project::directory(global)?;
+    let layout = Layout::of_project(&root);
+    Whereabouts::find(&layout, manifest::load(&root).ok().as_ref()).require_file(
+        "'trimtab ledger backup'",
+        "use pg_dump or the server's base backups, and copy .trimtab/blobs; then 'trimtab ledger verify' on what was restored",
+    )?;
     let now = SteadyClock::anchored(None).now();
     let about = backup::write(&layout.ledger(), &layout.blobs(), &args.folder, now)
         .map_err(|error| vec![error.problem()])?;

@@ -71,6 +71,9 @@ pub(super) async fn run(args: &Args, project: &Project, output: Output) -> comma
             );
         }
     }
+    if project.ledger.on_server() {
+        output.talk("the database server's log and backups may hold the address until they are gone");
+    }
     output.json(&Erased { version: 1, pseudonym, recorded: true, left });
     Ok(Exit::Success)
 }

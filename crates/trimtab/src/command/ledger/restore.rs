@@ -18,6 +18,7 @@ use store::{Access, Error, Ledger};
 
 use crate::cli::Global;
 use crate::edges;
+use crate::ledger::Whereabouts;
 use crate::output::Output;
 use crate::project::{self, Project};
 use crate::signing::{self, Trust};
@@ -77,6 +78,10 @@ pub(super) async fn run(args: &Args, global: &Global, output: Output) -> crate::
     if let (true, Some(backup)) = (args.dry_run, &args.backup) {
         return dry_run(backup, output);
     }
+    Whereabouts::find(&layout, manifest::load(&root).ok().as_ref()).require_file(
+        "'trimtab ledger restore'",
+        "use pg_restore; or restore to the file with the address taken out, and move it: trimtab store migrate",
+    )?;
     let there = layout.ledger().exists();
     if args.as_it_is && !is_older(&layout)? {
         output.line("the ledger here has all that was seen here; there is nothing to do");

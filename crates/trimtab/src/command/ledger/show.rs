@@ -2,7 +2,7 @@
 
 use delivery::exit::Exit;
 use serde::Serialize;
-use store::{Access, Entry, Ledger};
+use store::Entry;
 
 use crate::command;
 use crate::output::Output;
@@ -27,11 +27,10 @@ struct Shown {
 const PAGE: usize = 1_000;
 
 pub(super) fn run(args: &Args, project: &Project, output: Output) -> command::Result {
-    if !project.layout.ledger().exists() {
+    let Some(ledger) = project.ledger.open_to_read().map_err(project::problems)? else {
         output.line("nothing was ever recorded here");
         return Ok(Exit::Success);
-    }
-    let ledger = Ledger::open(&project.layout.ledger(), Access::ReadOnly).map_err(project::problems)?;
+    };
     let mut after = args.after;
     loop {
         let entries = ledger.read(after, PAGE).map_err(project::problems)?;
