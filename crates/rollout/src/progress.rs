@@ -133,6 +133,7 @@ impl Rollout {
     }
 
     /// The same without its looks, which are most of it: enough to decide whether it can be taken back.
+    #[must_use]
     pub fn outline(&self) -> Self {
         let Self { plan, holder, pending, begun, cause, .. } = self;
         Self {

@@ -79,7 +79,7 @@ async fn main() -> Result<(), Failure> {
     let mut storm = Storm {
         address: address.parse()?,
         token: token.clone(),
-        until: Instant::now() + Duration::from_secs(86_400),
+        until: Instant::now() + Duration::from_hours(24),
         counts: Counts::default(),
         acknowledged: Mutex::new(std::io::BufWriter::new(std::fs::File::create(acknowledged)?)),
     };
@@ -270,7 +270,7 @@ async fn send(storm: Arc<Storm>, sender: u64, rate: u64) {
     let mut tick = interval(pause.max(Duration::from_micros(1)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut next, mut socket) = (0, None);
-    let mut large = sender % 2 == 0;
+    let mut large = sender.is_multiple_of(2);
     while Instant::now() < storm.until {
         if rate > 0 {
             tick.tick().await;
@@ -282,13 +282,11 @@ async fn send(storm: Arc<Storm>, sender: u64, rate: u64) {
         next += events;
         // An answer that is under way when the storm ends is still waited for.
         let patience = storm.until + Duration::from_secs(20);
-        match timeout_at(patience, exchange(&storm, &mut socket, &request, sender, next - events)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => {
-                add(&storm.counts.broken, 1);
-                socket = None;
-                sleep(Duration::from_millis(20)).await;
-            }
+        let exchanged = timeout_at(patience, exchange(&storm, &mut socket, &request, sender, next - events));
+        if !matches!(exchanged.await, Ok(Ok(()))) {
+            add(&storm.counts.broken, 1);
+            socket = None;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 }

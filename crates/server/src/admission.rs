@@ -27,10 +27,11 @@ pub(crate) struct Admission {
 }
 
 /// What a request holds while it is worked on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is held, not looked at")]
 pub(crate) struct Hold {
-    _place: Option<OwnedSemaphorePermit>,
-    _bytes: Vec<OwnedSemaphorePermit>,
+    place: OwnedSemaphorePermit,
+    bytes: Vec<OwnedSemaphorePermit>,
 }
 
 impl Admission {
@@ -48,22 +49,21 @@ impl Admission {
 
     /// A place to read. A few wait for one; nobody waits in vain for long, because answers are quick.
     pub(crate) async fn read(&self) -> Result<Hold, Refusal> {
-        let place = match self.reads.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => {
-                let _waiting = Waiting::of(&self.reads_waiting, self.limits.reads_waiting)?;
-                // Never closed, so a place always comes.
-                self.reads.clone().acquire_owned().await.map_err(|_| Refusal::internal())?
-            }
+        let place = if let Ok(place) = self.reads.clone().try_acquire_owned() {
+            place
+        } else {
+            let _waiting = Waiting::of(&self.reads_waiting, self.limits.reads_waiting)?;
+            // Never closed, so a place always comes.
+            self.reads.clone().acquire_owned().await.map_err(|_| Refusal::internal())?
         };
-        Ok(Hold { _place: Some(place), _bytes: Vec::new() })
+        Ok(Hold { place, bytes: Vec::new() })
     }
 
     /// A place for a request that changes something, and its body.
     pub(crate) async fn change(&self, request: Request) -> Result<(Request, Bytes, Hold), Refusal> {
         let place =
             self.changes.clone().try_acquire_owned().map_err(|_| busy("requests that change something"))?;
-        let mut hold = Hold { _place: Some(place), _bytes: Vec::new() };
+        let mut hold = Hold { place, bytes: Vec::new() };
         let (request, bytes) = self.body(request, None, &mut hold).await?;
         Ok((request, bytes, hold))
     }
@@ -71,7 +71,7 @@ impl Admission {
     /// A place for a request that reports, and its body, which shares the room of all reports' bodies.
     pub(crate) async fn report(&self, request: Request) -> Result<(Request, Hold), Refusal> {
         let place = self.reports.clone().try_acquire_owned().map_err(|_| busy("reports"))?;
-        let mut hold = Hold { _place: Some(place), _bytes: Vec::new() };
+        let mut hold = Hold { place, bytes: Vec::new() };
         let (request, _) = self.body(request, Some(&self.report_bytes), &mut hold).await?;
         Ok((request, hold))
     }
@@ -95,7 +95,7 @@ impl Admission {
                 if let Some(room) = room {
                     let size = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
                     let taken = room.clone().try_acquire_many_owned(size);
-                    hold._bytes.push(taken.map_err(|_| busy("bodies of reports"))?);
+                    hold.bytes.push(taken.map_err(|_| busy("bodies of reports"))?);
                 }
                 bytes.extend_from_slice(&chunk);
             }

@@ -18,6 +18,7 @@ pub(super) struct Latencies {
 }
 
 /// One rollback.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Taken {
     took: Duration,
     accepted: bool,
