@@ -15,7 +15,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                       quick (eight rounds of kill9, as in test)
   deadman             kill, stop and cut off the control plane, and see the canary taken back:
                       [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]
-                      [--minutes N] [--debug];
+                      [--minutes N] [--binary PATH];
                       or quick (six kills, as in test)
   codegen             write the generated pages of docs/reference";
 
