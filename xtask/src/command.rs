@@ -16,7 +16,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tamper              change a ledger's file at random, --rounds N times (10,000), and see that every change is found
   deadman             kill, stop and cut off the control plane, and see the canary taken back:
                       [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]
-                      [--minutes N] [--debug];
+                      [--minutes N] [--binary PATH];
                       or quick (six kills, as in test)
   powercut [--images N] [--events N] [--seed N] [--control]
                       cut the power of recorded runs of the release binary, and open what is left; the control must lose

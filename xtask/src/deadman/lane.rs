@@ -30,6 +30,8 @@ const RATE: u32 = 120;
 const LOOK: Duration = Duration::from_millis(10);
 /// How long no canary traffic must be seen before the round goes on.
 const QUIET: Duration = Duration::from_millis(600);
+/// How often a rollout is begun for `guard rollback`.
+const PERSON_TRIES: u32 = 3;
 /// How long the splitter is watched after what was stopped has been woken.
 const WAKE: Duration = Duration::from_millis(1_500);
 
@@ -163,8 +165,13 @@ impl<'a> Lane<'a> {
                 eprintln!("{round} rounds, {kills} kills, {stuck} stuck");
             }
         }
-        if self.options.settings.guard {
-            self.person()?;
+        let mut tries = 0;
+        while self.options.settings.guard && !self.person()? {
+            tries += 1;
+            if tries == PERSON_TRIES {
+                self.tally.stuck.push("no rollout came to canary traffic for `guard rollback`".into());
+                break;
+            }
         }
         Ok(())
     }
@@ -416,13 +423,15 @@ impl<'a> Lane<'a> {
         Err("the edge does not answer, so no load can be sent".into())
     }
 
-    /// With everything else dead, a person takes the release back, and the record says so later.
-    fn person(&mut self) -> Result<(), String> {
+    /// With everything else dead, a person takes the release back, and the record says so later. False when the rollout
+    /// ended before it was seen with traffic, as it may on a machine that is busy.
+    fn person(&mut self) -> Result<bool, String> {
         self.build()?;
         let base = self.last_record()?;
         let mut controller = self.shop.start(&["ship"], "ship")?;
         if !self.exposed(&mut controller)? {
-            return Err("a rollout ends without canary traffic".into());
+            self.recover(Fault::Kill, controller, base)?;
+            return Ok(false);
         }
         controller.kill()?;
         if self.options.settings.kind == Kind::Haproxy {
@@ -443,7 +452,7 @@ impl<'a> Lane<'a> {
         if !asked {
             self.tally.unreconciled.push("the record does not say who asked for the rollback".into());
         }
-        Ok(())
+        Ok(true)
     }
 }
 

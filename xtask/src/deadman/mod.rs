@@ -48,8 +48,8 @@ struct Settings {
     others: bool,
     /// How long rounds are begun; then what there is is reported.
     within: Duration,
-    /// Whether the debug binary is drilled, which is built sooner and slower.
-    debug: bool,
+    /// What is drilled, instead of a release build.
+    binary: Option<Utf8PathBuf>,
 }
 
 /// What the lanes need.
@@ -93,12 +93,11 @@ struct Tally {
 }
 
 /// `cargo xtask deadman [--kills N] [--front embedded|haproxy] [--no-guard] [--ttl SECONDS] [--lanes N] [--seed N]
-/// [--minutes N] [--debug]`; gives whether every bound holds. Without `--front` it takes both.
+/// [--minutes N] [--binary PATH]`; gives whether every bound holds. Without `--front` it takes both.
 pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
     let (settings, both) = settings(options)?;
-    let program = if settings.debug {
-        Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
-        place.target.join("debug/trimtab")
+    let program = if let Some(binary) = &settings.binary {
+        place.root.join(binary)
     } else {
         Call::new(place, "cargo", &["build", "--release", "-p", "trimtab"]).run()?;
         place.target.join("release/trimtab")
@@ -284,17 +283,13 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
         guard: true,
         others: true,
         within: Duration::from_hours(24),
-        debug: false,
+        binary: None,
     };
     let mut both = true;
     let mut words = options.iter();
     while let Some(name) = words.next() {
         if *name == "--no-guard" {
             (settings.guard, settings.kind, settings.others, both) = (false, Kind::Haproxy, false, false);
-            continue;
-        }
-        if *name == "--debug" {
-            settings.debug = true;
             continue;
         }
         let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -304,6 +299,7 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
             "--lanes" => settings.lanes = number()?,
             "--seed" => settings.seed = u64::from(number()?),
             "--ttl" => settings.ttl = Duration::from_secs(u64::from(number()?.max(1))),
+            "--binary" => settings.binary = Some(Utf8PathBuf::from(*value)),
             "--minutes" => settings.within = Duration::from_mins(u64::from(number()?)),
             "--front" => {
                 settings.kind = match *value {

@@ -162,14 +162,14 @@ impl Desk<'_> {
 
     async fn retire(&self, command: &Command, id: &RevisionId, drain_ms: u64) -> Result<Outcome, String> {
         let began = Instant::now();
-        match self.host.withdraw(id) {
+        let role = match self.host.withdraw(id) {
             Some(Role::Stable) => return self.refuse(command, format!("{id} is the stable revision")).await,
             None => return self.conclude(command, applied("it was not running"), None).await,
-            Some(Role::Canary | Role::Retiring) => {}
-        }
+            Some(role @ (Role::Canary | Role::Retiring)) => role,
+        };
         // What still sends requests there must have heard of it.
         self.host.front.settled().await?;
-        let (drained, left) = self.host.front.drained(id, Duration::from_millis(drain_ms)).await;
+        let (drained, left) = self.host.front.drained(id, role, Duration::from_millis(drain_ms)).await;
         self.drop_revision(id).await;
         let took = text::duration(began.elapsed().as_millis() as u64);
         let outcome = match left {

@@ -159,6 +159,19 @@ impl Follower {
         })
     }
 
+    /// Waits until nothing is under way on the canary's slots; whether it was so in time, and how many requests are left.
+    pub(super) async fn canary_drained(&self, within: Duration) -> (bool, Option<u64>) {
+        let deadline = Instant::now() + within;
+        loop {
+            let backend = self.haproxy.read().await.ok();
+            let left = backend.map(|backend| totals(&backend.canary).in_flight);
+            if left == Some(0) || Instant::now() >= deadline {
+                return (left == Some(0), left);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// Follows until told to stop; then nobody gets traffic through HAProxy any more.
     pub(super) async fn run(self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);

@@ -11,6 +11,7 @@ use delivery::{RevisionId, Timestamp};
 
 use super::follower::Follower;
 use super::state::Exposure;
+use super::wire::Role;
 use crate::guard::Guard;
 use crate::proxy::{Routes, Splitter};
 
@@ -98,12 +99,19 @@ impl Front {
         }
     }
 
-    /// Waits for a revision's requests to end; whether they did, and how many are left where that can be known.
-    pub(super) async fn drained(&self, revision: &RevisionId, within: Duration) -> (bool, Option<u64>) {
+    /// Waits for the requests of a revision, which had this role, to end; whether they did, and how many are left where that
+    /// can be known.
+    pub(super) async fn drained(
+        &self,
+        revision: &RevisionId,
+        role: Role,
+        within: Duration,
+    ) -> (bool, Option<u64>) {
         match self {
             Self::Embedded(splitter) => {
                 (splitter.drained(revision, within).await, Some(splitter.in_flight(revision)))
             }
+            Self::Haproxy(follower) if role == Role::Canary => follower.canary_drained(within).await,
             Self::Haproxy(_) => {
                 // Its slots were given to others already, whose requests can't be told from the old ones.
                 tokio::time::sleep(within).await;

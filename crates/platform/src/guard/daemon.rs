@@ -177,13 +177,13 @@ impl Post {
     /// Reads HAProxy, and lowers the canary where it has more than is granted.
     async fn look(&self) {
         let _one = self.looking.lock().await;
-        let read = self.config.haproxy.read().await;
-        let (ceiling, rollout) = {
-            let watchman = self.watchman();
-            let rollout = watchman.held().map(|held| held.rollout.clone());
-            let rollout = rollout.or_else(|| watchman.ended().map(|ended| ended.rollout.clone()));
-            (watchman.ceiling(), rollout)
-        };
+        let mut read = self.config.haproxy.read().await;
+        let (mut ceiling, mut rollout) = self.allowed();
+        if read.as_ref().is_ok_and(|backend| backend.exceeds(ceiling)) {
+            // A grant that just ended in order was still in force when HAProxy was read: only what is so still counts.
+            read = self.config.haproxy.read().await;
+            (ceiling, rollout) = self.allowed();
+        }
         let before = read.as_ref().ok().map(crate::haproxy::Backend::share);
         let lowered = match read {
             Ok(backend) if backend.exceeds(ceiling) => {
@@ -202,6 +202,14 @@ impl Post {
             }
             Err(error) => self.could_not_look(ceiling, rollout.as_ref(), error.words()).await,
         }
+    }
+
+    /// The ceiling, and the rollout that it is about: the one that has the grant, or the last whose grant ended.
+    fn allowed(&self) -> (Weight, Option<RolloutId>) {
+        let watchman = self.watchman();
+        let held = watchman.held().map(|held| held.rollout.clone());
+        let rollout = held.or_else(|| watchman.ended().map(|ended| ended.rollout.clone()));
+        (watchman.ceiling(), rollout)
     }
 
     fn saw(&self, share: Weight) {
