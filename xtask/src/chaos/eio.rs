@@ -34,6 +34,8 @@ const MANY: usize = 100;
 const AFTER: u32 = 8;
 /// How long a server may refuse after one failed fsync.
 const RECOVER_MOST: Duration = Duration::from_secs(10);
+/// Points of a lane between two lines on how far it is.
+const TOLD_EACH: u32 = 10;
 /// No point takes longer.
 const POINT_MOST: Duration = Duration::from_mins(2);
 
@@ -82,6 +84,9 @@ pub(crate) fn run(place: &Place, options: &Options) -> Result<Report, String> {
                 while let Some(k) = points.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
                     point(place, options, (number, *k), &mut outcome)
                         .map_err(|why| format!("k = {k}: {why}"))?;
+                    if outcome.points % TOLD_EACH == 0 {
+                        eprintln!("k = {k}: {}", outcome.progress());
+                    }
                 }
                 Ok(outcome)
             })
@@ -111,6 +116,18 @@ impl Outcome {
         self.stuck.extend(other.stuck);
         self.lost.extend(other.lost);
         self.tally.add(other.tally);
+    }
+
+    /// How far one lane is.
+    fn progress(&self) -> String {
+        let (tally, stuck, unclear) = (&self.tally, self.stuck.len(), self.unclear.len());
+        format!(
+            "{} points, {} images, {} lost, {} corrupt, {stuck} stuck, {unclear} unclear",
+            self.points,
+            tally.images,
+            tally.lost + self.lost.len() as u64,
+            tally.corrupt
+        )
     }
 
     fn report(&self, took: Duration) -> Report {
