@@ -82,18 +82,21 @@ pub(crate) fn run(place: &Place, options: &Options) -> Result<Report, String> {
             scope.spawn(move || {
                 let mut outcome = Outcome::default();
                 while let Some(k) = points.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    point(place, options, (number, *k), &mut outcome)
-                        .map_err(|why| format!("k = {k}: {why}"))?;
+                    // What keeps a point from being judged is told at once, and fails the sweep at its end.
+                    if let Err(why) = point(place, options, (number, *k), &mut outcome) {
+                        eprintln!("k = {k}: {why}");
+                        outcome.stuck.push(format!("k = {k}: {why}"));
+                    }
                     if outcome.points % TOLD_EACH == 0 {
                         eprintln!("k = {k}: {}", outcome.progress());
                     }
                 }
-                Ok(outcome)
+                outcome
             })
         };
         let handles: Vec<_> = (0..LANES).map(lane).collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
+            handle.join().map_err(|_| "a lane panicked".to_owned())
         };
         handles.into_iter().map(join).collect()
     });

@@ -41,6 +41,8 @@ struct Settings {
     seed: u64,
     control: bool,
     profile: Profile,
+    /// Of a sweep, only every so many points.
+    step: u32,
     /// A binary that is there already, such as one from a package.
     binary: Option<Utf8PathBuf>,
 }
@@ -48,7 +50,7 @@ struct Settings {
 impl Settings {
     /// Seed 1, no control.
     fn standard(images: u32, events: u32, profile: Profile) -> Self {
-        Self { images, events, seed: 1, control: false, profile, binary: None }
+        Self { images, events, seed: 1, control: false, profile, step: 1, binary: None }
     }
 }
 
@@ -103,11 +105,11 @@ fn cut(place: &Place, settings: &Settings, feature: Option<&str>) -> Result<powe
     Ok(outcome)
 }
 
-/// `cargo xtask eio [--sweep N]`; gives whether it holds.
+/// `cargo xtask eio [--sweep N] [--step N]`; gives whether it holds.
 pub(crate) fn eio(place: &Place, options: &[&str]) -> Result<bool, String> {
     let standard = Settings::standard(20, 200, Profile::Release);
     let settings = settings(options, standard)?;
-    let swept = sweep(place, &settings, 1)?;
+    let swept = sweep(place, &settings)?;
     swept.print();
     let drilled = drill(place, &settings)?;
     drilled.print();
@@ -127,8 +129,8 @@ fn drill(place: &Place, settings: &Settings) -> Result<Report, String> {
 
 /// Every twentieth point for the test command. Gives a remark.
 pub(crate) fn eio_quick(place: &Place) -> Result<String, String> {
-    let quick = Settings::standard(10, 121, Profile::Debug);
-    for report in [sweep(place, &quick, 20)?, drill(place, &quick)?] {
+    let quick = Settings { step: 20, ..Settings::standard(10, 121, Profile::Debug) };
+    for report in [sweep(place, &quick)?, drill(place, &quick)?] {
         report.print();
         if !report.holds() {
             return Err(report.broken());
@@ -137,12 +139,17 @@ pub(crate) fn eio_quick(place: &Place) -> Result<String, String> {
     Ok("7 points and the kill switch".into())
 }
 
-fn sweep(place: &Place, settings: &Settings, step: u32) -> Result<Report, String> {
+fn sweep(place: &Place, settings: &Settings) -> Result<Report, String> {
     let program = build(place, settings, None)?;
     let folder = folder(place, "eio")?;
     let (images, seed) = (settings.images, settings.seed);
-    let options =
-        eio::Options { program, folder: folder.clone(), points: (1, settings.events, step), images, seed };
+    let options = eio::Options {
+        program,
+        folder: folder.clone(),
+        points: (1, settings.events, settings.step),
+        images,
+        seed,
+    };
     let report = eio::run(place, &options)?;
     if report.holds() {
         let _ = std::fs::remove_dir_all(&folder);
@@ -176,6 +183,7 @@ fn settings(options: &[&str], mut settings: Settings) -> Result<Settings, String
         match *name {
             "--images" => settings.images = number()?,
             "--events" | "--sweep" | "--rounds" => settings.events = number()?,
+            "--step" => settings.step = number()?,
             "--seed" => settings.seed = u64::from(number()?),
             "--binary" => {
                 let file = words.next().ok_or("--binary needs a file")?;
