@@ -20,7 +20,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                       or quick (six kills, as in test)
   powercut [--images N] [--events N] [--seed N] [--control]
                       cut the power of recorded runs of the release binary, and open what is left; the control must lose
-  eio [--sweep N]     let the k-th fsync fail for k = 1..N (200) while events pour in
+  eio [--sweep N] [--step N]
+                      let the k-th fsync fail for k = 1..N (200), or each N-th of them, while events pour in; then the kill switch
   diskfull [--rounds N]
                       fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
   overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]

@@ -34,6 +34,8 @@ const MANY: usize = 100;
 const AFTER: u32 = 8;
 /// How long a server may refuse after one failed fsync.
 const RECOVER_MOST: Duration = Duration::from_secs(10);
+/// Points of a lane between two lines on how far it is.
+const TOLD_EACH: u32 = 10;
 /// No point takes longer.
 const POINT_MOST: Duration = Duration::from_mins(2);
 
@@ -80,15 +82,21 @@ pub(crate) fn run(place: &Place, options: &Options) -> Result<Report, String> {
             scope.spawn(move || {
                 let mut outcome = Outcome::default();
                 while let Some(k) = points.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    point(place, options, (number, *k), &mut outcome)
-                        .map_err(|why| format!("k = {k}: {why}"))?;
+                    // What keeps a point from being judged is told at once, and fails the sweep at its end.
+                    if let Err(why) = point(place, options, (number, *k), &mut outcome) {
+                        eprintln!("k = {k}: {why}");
+                        outcome.stuck.push(format!("k = {k}: {why}"));
+                    }
+                    if outcome.points % TOLD_EACH == 0 {
+                        eprintln!("k = {k}: {}", outcome.progress());
+                    }
                 }
-                Ok(outcome)
+                outcome
             })
         };
         let handles: Vec<_> = (0..LANES).map(lane).collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
+            handle.join().map_err(|_| "a lane panicked".to_owned())
         };
         handles.into_iter().map(join).collect()
     });
@@ -111,6 +119,18 @@ impl Outcome {
         self.stuck.extend(other.stuck);
         self.lost.extend(other.lost);
         self.tally.add(other.tally);
+    }
+
+    /// How far one lane is.
+    fn progress(&self) -> String {
+        let (tally, stuck, unclear) = (&self.tally, self.stuck.len(), self.unclear.len());
+        format!(
+            "{} points, {} images, {} lost, {} corrupt, {stuck} stuck, {unclear} unclear",
+            self.points,
+            tally.images,
+            tally.lost + self.lost.len() as u64,
+            tally.corrupt
+        )
     }
 
     fn report(&self, took: Duration) -> Report {

@@ -10,6 +10,7 @@ mod diskfull;
 mod documents;
 mod edge_state;
 mod eio;
+mod eio_switch;
 mod examine;
 mod http;
 mod pour;
@@ -40,6 +41,17 @@ struct Settings {
     seed: u64,
     control: bool,
     profile: Profile,
+    /// Of a sweep, only every so many points.
+    step: u32,
+    /// A binary that is there already, such as one from a package.
+    binary: Option<Utf8PathBuf>,
+}
+
+impl Settings {
+    /// Seed 1, no control.
+    fn standard(images: u32, events: u32, profile: Profile) -> Self {
+        Self { images, events, seed: 1, control: false, profile, step: 1, binary: None }
+    }
 }
 
 /// Which build is recorded.
@@ -51,8 +63,7 @@ enum Profile {
 
 /// `cargo xtask powercut [--images N] [--events N] [--seed N] [--control]`; gives whether it holds.
 pub(crate) fn powercut(place: &Place, options: &[&str]) -> Result<bool, String> {
-    let standard =
-        Settings { images: 10_000, events: 1_500, seed: 1, control: false, profile: Profile::Release };
+    let standard = Settings::standard(10_000, 1_500, Profile::Release);
     let settings = settings(options, standard)?;
     let report = if settings.control { control(place, &settings)? } else { plain(place, &settings)? };
     report.print();
@@ -61,7 +72,7 @@ pub(crate) fn powercut(place: &Place, options: &[&str]) -> Result<bool, String> 
 
 /// A few images and a control for the test command. Gives a remark.
 pub(crate) fn powercut_quick(place: &Place) -> Result<String, String> {
-    let quick = Settings { images: 500, events: 300, seed: 1, control: false, profile: Profile::Debug };
+    let quick = Settings::standard(500, 300, Profile::Debug);
     for report in [plain(place, &quick)?, control(place, &Settings { images: 200, ..quick.clone() })?] {
         report.print();
         if !report.holds() {
@@ -83,7 +94,7 @@ fn control(place: &Place, settings: &Settings) -> Result<Report, String> {
 }
 
 fn cut(place: &Place, settings: &Settings, feature: Option<&str>) -> Result<powercut::Outcome, String> {
-    let program = build(place, settings.profile, feature)?;
+    let program = build(place, settings, feature)?;
     let folder = folder(place, "powercut")?;
     let Settings { images, events, seed, .. } = *settings;
     let options = powercut::Options { program, folder: folder.clone(), images, events, seed };
@@ -94,29 +105,51 @@ fn cut(place: &Place, settings: &Settings, feature: Option<&str>) -> Result<powe
     Ok(outcome)
 }
 
-/// `cargo xtask eio [--sweep N]`; gives whether it holds.
+/// `cargo xtask eio [--sweep N] [--step N]`; gives whether it holds.
 pub(crate) fn eio(place: &Place, options: &[&str]) -> Result<bool, String> {
-    let standard = Settings { images: 20, events: 200, seed: 1, control: false, profile: Profile::Release };
+    let standard = Settings::standard(20, 200, Profile::Release);
     let settings = settings(options, standard)?;
-    let report = sweep(place, &settings, 1)?;
-    report.print();
-    Ok(report.holds())
+    let swept = sweep(place, &settings)?;
+    swept.print();
+    let drilled = drill(place, &settings)?;
+    drilled.print();
+    Ok(swept.holds() && drilled.holds())
+}
+
+/// The kill switch while every fsync fails.
+fn drill(place: &Place, settings: &Settings) -> Result<Report, String> {
+    let program = build(place, settings, None)?;
+    let folder = folder(place, "eio-switch")?;
+    let report = eio_switch::run(place, &program, &folder)?;
+    if report.holds() {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    Ok(report)
 }
 
 /// Every twentieth point for the test command. Gives a remark.
 pub(crate) fn eio_quick(place: &Place) -> Result<String, String> {
-    let quick = Settings { images: 10, events: 121, seed: 1, control: false, profile: Profile::Debug };
-    let report = sweep(place, &quick, 20)?;
-    report.print();
-    if report.holds() { Ok("7 points".into()) } else { Err(report.broken()) }
+    let quick = Settings { step: 20, ..Settings::standard(10, 121, Profile::Debug) };
+    for report in [sweep(place, &quick)?, drill(place, &quick)?] {
+        report.print();
+        if !report.holds() {
+            return Err(report.broken());
+        }
+    }
+    Ok("7 points and the kill switch".into())
 }
 
-fn sweep(place: &Place, settings: &Settings, step: u32) -> Result<Report, String> {
-    let program = build(place, settings.profile, None)?;
+fn sweep(place: &Place, settings: &Settings) -> Result<Report, String> {
+    let program = build(place, settings, None)?;
     let folder = folder(place, "eio")?;
     let (images, seed) = (settings.images, settings.seed);
-    let options =
-        eio::Options { program, folder: folder.clone(), points: (1, settings.events, step), images, seed };
+    let options = eio::Options {
+        program,
+        folder: folder.clone(),
+        points: (1, settings.events, settings.step),
+        images,
+        seed,
+    };
     let report = eio::run(place, &options)?;
     if report.holds() {
         let _ = std::fs::remove_dir_all(&folder);
@@ -126,10 +159,10 @@ fn sweep(place: &Place, settings: &Settings, step: u32) -> Result<Report, String
 
 /// `cargo xtask diskfull [--rounds N]`; gives whether it holds.
 pub(crate) fn diskfull(place: &Place, options: &[&str]) -> Result<bool, String> {
-    let standard = Settings { images: 0, events: 5, seed: 1, control: false, profile: Profile::Release };
+    let standard = Settings::standard(0, 5, Profile::Release);
     let settings = settings(options, standard)?;
     let folder = folder(place, "diskfull")?;
-    let program = build(place, settings.profile, None)?;
+    let program = build(place, &settings, None)?;
     let holds = diskfull::run(place, &program, &folder, settings.events)?;
     let _ = std::fs::remove_dir_all(&folder);
     Ok(holds)
@@ -150,7 +183,16 @@ fn settings(options: &[&str], mut settings: Settings) -> Result<Settings, String
         match *name {
             "--images" => settings.images = number()?,
             "--events" | "--sweep" | "--rounds" => settings.events = number()?,
+            "--step" => settings.step = number()?,
             "--seed" => settings.seed = u64::from(number()?),
+            "--binary" => {
+                let file = words.next().ok_or("--binary needs a file")?;
+                settings.binary = Some(
+                    Utf8PathBuf::from(*file)
+                        .canonicalize_utf8()
+                        .map_err(|error| format!("{file}: {error}"))?,
+                );
+            }
             "--control" => settings.control = true,
             "--debug" => settings.profile = Profile::Debug,
             _ => return Err(format!("powercut knows no {name}")),
@@ -159,8 +201,12 @@ fn settings(options: &[&str], mut settings: Settings) -> Result<Settings, String
     Ok(settings)
 }
 
-/// Builds the binary, with a feature for the control. That one is put beside, so that nobody takes it for the other.
-fn build(place: &Place, profile: Profile, feature: Option<&str>) -> Result<Utf8PathBuf, String> {
+/// Builds the binary, unless one was given; with a feature for the control. That one is put beside, so that nobody takes it for the other.
+fn build(place: &Place, settings: &Settings, feature: Option<&str>) -> Result<Utf8PathBuf, String> {
+    if let Some(binary) = &settings.binary {
+        return Ok(binary.clone());
+    }
+    let profile = settings.profile;
     let (folder, flag): (_, &[&str]) = match profile {
         Profile::Debug => ("debug", &[]),
         Profile::Release => ("release", &["--release"]),
@@ -191,7 +237,7 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_mistakes_are_named() {
-        let standard = Settings { images: 1, events: 1, seed: 1, control: false, profile: Profile::Debug };
+        let standard = Settings::standard(1, 1, Profile::Debug);
         let read = |words: &[&str]| settings(words, standard.clone());
         assert_eq!(
             read(&["--images", "3", "--control"]).unwrap(),

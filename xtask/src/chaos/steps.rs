@@ -64,11 +64,18 @@ pub(crate) fn watched(path: &str) -> bool {
 /// Reads a log of strace. `root` is the project's folder, absolute and without links.
 pub(crate) fn read(log: &Utf8Path, root: &Utf8Path) -> Result<Vec<Step>, String> {
     let file = std::fs::File::open(log).map_err(|error| format!("{log}: {error}"))?;
+    let lines = BufReader::new(file).lines();
+    translate(lines.map(|line| line.map_err(|error| format!("{log}: {error}"))), root)
+}
+
+fn translate(
+    lines: impl Iterator<Item = Result<String, String>>,
+    root: &Utf8Path,
+) -> Result<Vec<Step>, String> {
     let mut translator = Translator { root, steps: Vec::new(), within: HashMap::new() };
     let mut reader = Reader::default();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|error| format!("{log}: {error}"))?;
-        for seen in reader.read(&line)? {
+    for line in lines {
+        for seen in reader.read(&line?)? {
             match seen {
                 Seen::Began(call) => translator.began(call)?,
                 Seen::Ended { thread, how } => translator.ended(thread, &how),
@@ -351,3 +358,6 @@ impl Replay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
