@@ -25,6 +25,6 @@ pub use lease::{Lease, LeaseError};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
     Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger,
-    Place, Standing,
+    Place, Revealed, Standing,
 };
 pub use recall::Recall;
