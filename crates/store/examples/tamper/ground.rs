@@ -147,13 +147,22 @@ fn first(rows: Rows) -> Result<Vec<Value>, String> {
 /// Everything that the ledger consists of, read by its columns and by nothing else.
 fn plain(file: &Utf8Path) -> Result<Vec<Rows>, String> {
     let mut people = table(file, "SELECT salt, email FROM person")?;
-    // Where a person's row lies says nothing.
+    // An erased person's row is zeros and says nothing, and neither does the place where a row lies.
+    people.retain(|row| !row.iter().all(is_nothing));
     people.sort_by_key(|row| format!("{row:?}"));
     Ok(vec![
         table(file, "SELECT sequence, at, format, body, leaf FROM record ORDER BY sequence")?,
         table(file, "SELECT id, size, root, frontier, last_at FROM head")?,
         people,
     ])
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Blob(bytes) => bytes.iter().all(|byte| *byte == 0),
+        Value::Text(text) => text.bytes().all(|byte| byte == 0),
+        _ => false,
+    }
 }
 
 fn table(file: &Utf8Path, sql: &str) -> Result<Rows, String> {
