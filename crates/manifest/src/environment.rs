@@ -90,6 +90,8 @@ fn approval(view: View<'_>, given: bool, words: &str, issues: &mut Issues) -> Ap
         let issue = Issue::new(Code::ManifestValue, span, message);
         issues.push(issue.hint("name more approvers, or ask for fewer".to_owned()));
     }
+    // As the ledger records people, so that the rules on record have the digest of those in the file.
+    let approvers = approvers.iter().map(|person| delivery::people::identity(person)).collect();
     ApprovalRule { required: u32::try_from(required).unwrap_or(u32::MAX), approvers }
 }
 

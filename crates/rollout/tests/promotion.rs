@@ -810,7 +810,7 @@ fn a_state_forgets_whoever_is_erased() {
     ledger.append_blocking(&Actor::Human("erin@example.com".into()), bench.now, vec![released]).unwrap();
     let mut follower = rollout::follower::Follower::open(ledger.clone()).unwrap();
     assert!(format!("{:?}", follower.state()).contains("erin@example.com"));
-    let person = ledger.pseudonym("erin@example.com").unwrap().unwrap();
+    let person = ledger.person("erin@example.com").unwrap().unwrap().pseudonym;
     ledger
         .append_blocking(&Actor::Machine("test".into()), bench.now, vec![Event::PersonErased { person }])
         .unwrap();

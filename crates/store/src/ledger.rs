@@ -40,6 +40,7 @@ pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::database::{Database, ReadingConnection, View};
 use self::head::HeadRow;
 pub use self::migrate::{MigrateError, Migration, migrate};
+pub use self::people::Revealed;
 use self::people::{People, Salts};
 pub use self::place::{Committer, Place};
 pub use self::proof::{ConsistencyProof, InclusionProof};
@@ -403,10 +404,11 @@ impl Ledger {
         self.with_view(|view| standing::standing(view, kept))
     }
 
-    /// The pseudonym of the person with that e-mail address, if it is on record and was not erased.
-    pub fn pseudonym(&self, email: &str) -> Result<Option<String>, Error> {
-        let email = identity(email);
-        self.with_view(|view| Ok(People::read(view)?.pseudonym(&email).map(str::to_owned)))
+    /// Who is behind the pseudonym, or has the e-mail address, with what proves that one belongs to the other. `None` when nobody
+    /// of that name is on record, or it was erased.
+    pub fn person(&self, name: &str) -> Result<Option<Revealed>, Error> {
+        let name = identity(name);
+        self.with_view(|view| Ok(People::read(view)?.reveal(&name)))
     }
 
     /// The bytes of at most `limit` records after the sequence `after`, as they were hashed; none when there are no more.

@@ -26,7 +26,7 @@ pub use lease::{LEASE_TTL, Lease, LeaseError, Leases};
 pub use ledger::verify::{Damage, Fault, Verification};
 pub use ledger::{
     Access, BASIS_RECORDS_MAX, Basis, Committer, ConsistencyProof, Entry, Head, InclusionProof, Ledger,
-    MigrateError, Migration, Place, Schema, Standing, Step, migrate,
+    MigrateError, Migration, Place, Revealed, Schema, Standing, Step, migrate,
 };
 pub use postgres::Address;
 pub use recall::Recall;

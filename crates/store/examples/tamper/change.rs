@@ -54,14 +54,14 @@ pub(crate) enum Change {
 
 /// Flips of single bits are drawn as often as everything else in the file together.
 const CHANGES: &[Change] = &[
-    Change::File("file: flip a bit", flip),
-    Change::File("file: flip a bit", flip),
-    Change::File("file: flip a bit", flip),
-    Change::File("file: overwrite up to 64 bytes", overwrite),
+    Change::File("file: flip a bit", |file, random| flip(file, random)),
+    Change::File("file: flip a bit", |file, random| flip(file, random)),
+    Change::File("file: flip a bit", |file, random| flip(file, random)),
+    Change::File("file: overwrite up to 64 bytes", |file, random| overwrite(file, random)),
     Change::File("file: truncate", |file, random| file.truncate(random.index(file.len()))),
-    Change::File("file: zero a page", zero_page),
-    Change::File("file: swap two pages", swap_pages),
-    Change::File("file: copy a page over another", copy_page),
+    Change::File("file: zero a page", |file, random| zero_page(file, random)),
+    Change::File("file: swap two pages", |file, random| swap_pages(file, random)),
+    Change::File("file: copy a page over another", |file, random| copy_page(file, random)),
     Change::Tables("record: flip a bit of the body", |db, _, random| flip_column(db, "body", random)),
     Change::Tables("record: flip a bit of the leaf hash", |db, _, random| flip_column(db, "leaf", random)),
     Change::Tables("record: another time", |db, _, random| {
@@ -198,12 +198,12 @@ impl Change {
     }
 }
 
-fn flip(file: &mut Vec<u8>, random: &mut Random) {
+fn flip(file: &mut [u8], random: &mut Random) {
     let at = random.index(file.len());
     file[at] ^= 1 << random.below(8);
 }
 
-fn overwrite(file: &mut Vec<u8>, random: &mut Random) {
+fn overwrite(file: &mut [u8], random: &mut Random) {
     let at = random.index(file.len());
     let end = (at + 1 + random.index(64)).min(file.len());
     file[at..end].iter_mut().for_each(|byte| *byte = random.next() as u8);
@@ -214,19 +214,19 @@ fn pages(file: &[u8], random: &mut Random) -> (usize, usize) {
     (random.index(pages) * PAGE, random.index(pages) * PAGE)
 }
 
-fn zero_page(file: &mut Vec<u8>, random: &mut Random) {
+fn zero_page(file: &mut [u8], random: &mut Random) {
     let (at, _) = pages(file, random);
     file[at..at + PAGE].fill(0);
 }
 
-fn swap_pages(file: &mut Vec<u8>, random: &mut Random) {
+fn swap_pages(file: &mut [u8], random: &mut Random) {
     let (one, two) = pages(file, random);
     for at in 0..PAGE {
         file.swap(one + at, two + at);
     }
 }
 
-fn copy_page(file: &mut Vec<u8>, random: &mut Random) {
+fn copy_page(file: &mut [u8], random: &mut Random) {
     let (from, to) = pages(file, random);
     file.copy_within(from..from + PAGE, to);
 }

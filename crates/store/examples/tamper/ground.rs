@@ -59,9 +59,10 @@ impl Ground {
         let head = "SELECT size, root, frontier, last_at FROM head";
         let (mut old_head, mut erased) = (Vec::new(), Vec::new());
         for number in 1..RECORDS {
-            let actor = match number.is_multiple_of(PERSON_EVERY) {
-                true => Actor::Human(format!("person-{number}@example.com")),
-                false => Actor::Machine("trimtab".into()),
+            let actor = if number.is_multiple_of(PERSON_EVERY) {
+                Actor::Human(format!("person-{number}@example.com"))
+            } else {
+                Actor::Machine("trimtab".into())
             };
             let event = Event::IncidentResolved { incident: format!("incident {number}") };
             said(ledger.append_blocking(&actor, at(number as i64), vec![event]))?;
@@ -70,7 +71,8 @@ impl Ground {
                 erased = first(table(&file, "SELECT salt, email FROM person WHERE rowid = 3")?)?;
             }
         }
-        let person = said(ledger.pseudonym("person-60@example.com"))?.ok_or("the person is not known")?;
+        let person =
+            said(ledger.person("person-60@example.com"))?.ok_or("the person is not known")?.pseudonym;
         let event = Event::PersonErased { person };
         said(ledger.append_blocking(&Actor::Machine("trimtab".into()), at(RECORDS as i64), vec![event]))?;
         let kept = said(ledger.checkpoint())?.ok_or("the ledger is empty")?;
@@ -145,13 +147,22 @@ fn first(rows: Rows) -> Result<Vec<Value>, String> {
 /// Everything that the ledger consists of, read by its columns and by nothing else.
 fn plain(file: &Utf8Path) -> Result<Vec<Rows>, String> {
     let mut people = table(file, "SELECT salt, email FROM person")?;
-    // Where a person's row lies says nothing.
+    // An erased person's row is zeros and says nothing, and neither does the place where a row lies.
+    people.retain(|row| !row.iter().all(is_nothing));
     people.sort_by_key(|row| format!("{row:?}"));
     Ok(vec![
         table(file, "SELECT sequence, at, format, body, leaf FROM record ORDER BY sequence")?,
         table(file, "SELECT id, size, root, frontier, last_at FROM head")?,
         people,
     ])
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Blob(bytes) => bytes.iter().all(|byte| *byte == 0),
+        Value::Text(text) => text.bytes().all(|byte| byte == 0),
+        _ => false,
+    }
 }
 
 fn table(file: &Utf8Path, sql: &str) -> Result<Rows, String> {

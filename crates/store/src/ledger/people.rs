@@ -43,7 +43,7 @@ impl Salts {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "salts must not be guessed")]
+/// Not from a seed: nobody may guess a salt.
 fn fill(salt: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(salt).map_err(|error| Error::Unavailable {
         path: "the operating system's randomness".into(),
@@ -57,6 +57,17 @@ pub(super) fn pseudonym_of(salt: &[u8], email: &str) -> String {
     let mut number = [0; 20];
     number.copy_from_slice(&digest[..20]);
     pseudonym(number)
+}
+
+/// A person, with what shows that the pseudonym is theirs: it is SHA-256 over salt and address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revealed {
+    /// As it stands in the records.
+    pub pseudonym: String,
+    /// 32 random bytes.
+    pub salt: Vec<u8>,
+    /// The e-mail address.
+    pub email: String,
 }
 
 /// The table, read.
@@ -83,6 +94,13 @@ impl People {
     /// The person's pseudonym.
     pub(super) fn pseudonym(&self, email: &str) -> Option<&str> {
         self.pseudonyms.get(email).map(String::as_str)
+    }
+
+    /// The person with that address or that pseudonym.
+    pub(super) fn reveal(&self, name: &str) -> Option<Revealed> {
+        let pseudonym = self.pseudonym(name).unwrap_or(name);
+        let StoredPerson { salt, email } = self.persons.get(pseudonym)?.clone();
+        Some(Revealed { pseudonym: pseudonym.to_owned(), salt, email })
     }
 
     fn show(&self, name: &mut String) {

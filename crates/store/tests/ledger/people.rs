@@ -111,7 +111,7 @@ fn bodies(ledger: &Ledger) -> String {
 }
 
 fn erase(ledger: &Ledger, email: &str) -> String {
-    let person = ledger.pseudonym(email).unwrap().unwrap();
+    let person = ledger.person(email).unwrap().unwrap().pseudonym;
     let erased = Event::PersonErased { person: person.clone() };
     ledger.append_blocking(&Actor::Machine("test".into()), at(900), vec![erased]).unwrap();
     person
@@ -158,10 +158,10 @@ fn erasing_a_person_changes_no_record() {
     let Event::ReleaseCreated { release } = &read[0].event else { panic!() };
     assert_eq!((&release.commit.author.email, &release.commit.co_authors[1].email), (&name, &name));
     assert_eq!(release.commit.committer.email, "committer@example.com", "others stay");
-    assert_eq!(ledger.pseudonym("author@example.com").unwrap(), None);
+    assert_eq!(ledger.person("author@example.com").unwrap(), None);
     // Who comes back is somebody new, and what was erased stays erased.
     ledger.append_blocking(&human("author@example.com"), at(901), vec![event("c")]).unwrap();
-    let again = ledger.pseudonym("author@example.com").unwrap().unwrap();
+    let again = ledger.person("author@example.com").unwrap().unwrap().pseudonym;
     assert!(is_pseudonym(&again) && again != name);
     assert_eq!(records(&ledger)[2].actor, human(&name));
     assert!(ledger.verify().unwrap().is_sound());
@@ -199,9 +199,12 @@ fn erased_addresses_are_gone_from_every_byte_of_the_files() {
     assert!(ledger.verify().unwrap().is_sound());
 }
 
+/// A statement, the record at which it is found, and as what.
+type Tampering = (&'static str, u64, fn(&Fault) -> bool);
+
 #[test]
 fn whoever_changes_the_people_is_found_out() {
-    let changes: [(&str, u64, fn(&Fault) -> bool); 7] = [
+    let changes: [Tampering; 7] = [
         ("UPDATE person SET email = 'eve@example.com' WHERE email = 'ana@example.com'", 1, |fault| {
             matches!(fault, Fault::Person(_))
         }),

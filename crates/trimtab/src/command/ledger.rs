@@ -6,6 +6,7 @@ mod erase;
 mod export;
 mod prove;
 mod restore;
+mod reveal;
 mod show;
 mod verify;
 
@@ -54,6 +55,8 @@ enum Action {
     Check(prove::CheckArgs),
     /// Writes the ledger as files that any web server can serve (c2sp.org/tlog-tiles).
     Export(export::Args),
+    /// Prints who is behind a pseudonym, with the salt that proves it to somebody who has only a proof.
+    Reveal(reveal::Args),
     /// Erases a person's e-mail address from the ledger. Every record stays as it is, and so do the root and all proofs.
     Erase(erase::Args),
     /// Writes a backup while everything goes on: the ledger, the envelopes and artifacts that it names, and their digests.
@@ -71,6 +74,7 @@ pub(crate) async fn run(args: &Args, global: &Global, output: Output) -> super::
         Action::Compare(args) => checkpoint::compare(args, global, output),
         Action::Prove(args) => prove::run(args, &Project::open(global)?, output).await,
         Action::Check(args) => prove::check(args, global, output),
+        Action::Reveal(args) => reveal::run(args, &Project::open(global)?, output),
         Action::Erase(args) => erase::run(args, &Project::open(global)?, output).await,
         Action::Backup(args) => backup::run(args, global, output),
         Action::Restore(args) => restore::run(args, global, output).await,
@@ -128,11 +132,9 @@ impl KeyArgs {
 
 /// A file to write, or standard output.
 fn deliver(out: Option<&Utf8PathBuf>, text: &str) -> Result<(), Vec<Problem>> {
-    match out {
-        Some(path) => signing::write_file(path, text.as_bytes()),
-        None => {
-            Output::raw(text);
-            Ok(())
-        }
+    if let Some(path) = out {
+        return signing::write_file(path, text.as_bytes());
     }
+    Output::raw(text);
+    Ok(())
 }

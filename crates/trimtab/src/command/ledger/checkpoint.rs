@@ -47,7 +47,7 @@ pub(super) async fn run(args: &Args, project: &Project, output: Output) -> comma
 }
 
 #[derive(Debug, Serialize)]
-struct Keys {
+struct Known {
     version: u32,
     origin: String,
     keys: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) fn keys(project: &Project, output: Output) -> command::Result {
         return Err(vec![problem.hint("'trimtab ledger checkpoint' or the first 'trimtab ship' makes one")]);
     }
     keys.iter().for_each(|key| output.line(key));
-    output.json(&Keys { version: 1, origin, keys });
+    output.json(&Known { version: 1, origin, keys });
     Ok(Exit::Success)
 }
 

@@ -8,13 +8,14 @@ use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::clock::Clock as _;
-use delivery::code::Code;
 use delivery::exit::Exit;
 use delivery::people::identity;
 use delivery::{Event, Problem};
 use serde::Serialize;
+use store::Revealed;
 
 use super::reader;
+use super::reveal::unknown;
 use crate::command;
 use crate::output::Output;
 use crate::project::{self, Project};
@@ -48,8 +49,8 @@ struct Erased {
 
 pub(super) async fn run(args: &Args, project: &Project, output: Output) -> command::Result {
     let email = identity(&args.person);
-    let pseudonym = reader(project)?.ledger().pseudonym(&email).map_err(project::problems)?;
-    let pseudonym = pseudonym.ok_or_else(|| vec![unknown(&args.person)])?;
+    let person = reader(project)?.ledger().person(&email).map_err(project::problems)?;
+    let Revealed { pseudonym, email, .. } = person.ok_or_else(|| vec![unknown(&args.person)])?;
     if args.dry_run {
         output.line(format!("{email} would be erased; records would say {pseudonym}"));
         output.json(&Erased { version: 1, pseudonym, recorded: false, left: Vec::new() });
@@ -84,11 +85,6 @@ async fn erase(args: &Args, project: &Project, pseudonym: &str) -> Result<(), Ve
     let now = project::clock(&follower).now();
     let event = Event::PersonErased { person: pseudonym.to_owned() };
     follower.ledger().append(&actor, now, vec![event]).await.map(drop).map_err(project::problems)
-}
-
-fn unknown(person: &str) -> Problem {
-    Problem::new(Code::ThingUnknown, format!("nobody of the address {person:?} is on record here"))
-        .hint("who was erased before is not known any longer; 'trimtab ledger show' names those who are")
 }
 
 /// The files of the state folder that hold the text, in either case of its letters.

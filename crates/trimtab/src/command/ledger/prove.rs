@@ -49,7 +49,7 @@ pub(super) async fn run(args: &Args, project: &Project, output: Output) -> comma
     let note = signing::sign(project, &follower, &ours.key, &checkpoint)?;
     let bundle = Bundle { record, index: sequence - 1, hashes: proof.hashes, checkpoint: note.to_string() };
     // What is handed out has been checked as whoever gets it will check it.
-    bundle.holds(&checkpoint).map_err(|error| vec![broken(sequence, &error)])?;
+    bundle.holds(&checkpoint).map_err(|error| vec![broken(sequence, error)])?;
     let text = bundle.to_string();
     let file = match &args.out {
         Some(out) if out == "-" => None,
@@ -102,7 +102,7 @@ fn unknown(thing: &str) -> Problem {
         .hint("give a sequence as 'trimtab ledger show' prints it, or the id of a release or a rollout")
 }
 
-fn broken(sequence: u64, error: &store::merkle::ProofError) -> Problem {
+fn broken(sequence: u64, error: store::merkle::ProofError) -> Problem {
     let message = format!("record {sequence} is not in the ledger that the checkpoint stands for: {error}");
     Problem::new(Code::ProofInvalid, message).hint("don't rely on it; ask for the proof again")
 }
@@ -136,7 +136,7 @@ pub(super) fn check(args: &CheckArgs, global: &Global, output: Output) -> comman
     })?;
     let Signed { checkpoint, key } = signing::believe(path.as_str(), &bundle.checkpoint, &trust)?;
     let sequence = bundle.index.saturating_add(1);
-    bundle.holds(&checkpoint).map_err(|error| vec![broken(sequence, &error)])?;
+    bundle.holds(&checkpoint).map_err(|error| vec![broken(sequence, error)])?;
     let content = Content::of(&bundle)?;
     output.line(format!(
         "record {sequence} of {} in {} ({}), signed by {}",

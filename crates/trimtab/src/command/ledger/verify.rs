@@ -122,11 +122,9 @@ fn checkpoints(args: &Args, project: &Project, follower: Option<&Follower>) -> V
 
 fn held_against(name: &str, follower: Option<&Follower>, signed: &Signed) -> Result<(), Vec<Problem>> {
     let kept = &signed.checkpoint;
-    match follower {
-        Some(follower) => signing::held_against(name, follower.ledger(), kept),
-        None => {
-            let gone = signing::contradiction(name, kept, &Standing::Shorter { size: 0 });
-            gone.map_or(Ok(()), |problem| Err(vec![problem]))
-        }
+    if let Some(follower) = follower {
+        return signing::held_against(name, follower.ledger(), kept);
     }
+    let gone = signing::contradiction(name, kept, &Standing::Shorter { size: 0 });
+    gone.map_or(Ok(()), |problem| Err(vec![problem]))
 }
