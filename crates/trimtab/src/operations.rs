@@ -18,12 +18,12 @@ use rollout::progress::Rollout;
 use rollout::promotion::{self, Blocker};
 use rollout::state::State;
 use server::{Approval, Operations, Rules};
-use store::{Ledger, Leases};
+use store::{Leases, Ledger};
 
 use crate::command::approve::may_approve;
 use crate::edges;
 use crate::ledger;
-use crate::project::{self, Project};
+use crate::project::Project;
 
 /// See the module.
 pub(crate) struct LocalOperations {

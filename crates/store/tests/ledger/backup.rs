@@ -400,7 +400,7 @@ fn append_as(ledger: &Ledger, number: i64, address: &str) {
 }
 
 fn erase(ledger: &Ledger, address: &str) {
-    let person = ledger.pseudonym(address).unwrap().unwrap();
+    let person = ledger.person(address).unwrap().unwrap().pseudonym;
     let erasure = delivery::Event::PersonErased { person };
     ledger.append_blocking(&actor(), at(9_000), vec![erasure]).unwrap();
 }
@@ -419,8 +419,8 @@ fn a_restore_brings_nobody_back_who_was_erased_since() {
     assert_eq!(restore_and_erase(&backup, &folder, None), 1);
     let restored = folder.open_to_read();
     assert!(restored.verify().unwrap().is_sound());
-    assert_eq!(restored.pseudonym("anna@example.com").unwrap(), None);
-    assert!(restored.pseudonym("bert@example.com").unwrap().is_some());
+    assert_eq!(restored.person("anna@example.com").unwrap(), None);
+    assert!(restored.person("bert@example.com").unwrap().is_some());
     drop(restored);
     assert!(!hold(&folder.file(), "anna@example.com"));
     // Nothing is left to erase.
@@ -444,8 +444,8 @@ fn a_restore_to_a_point_keeps_the_people_of_that_point_and_no_others() {
     let restored = new.open_to_read();
     let found = restored.verify().unwrap();
     assert!(found.is_sound(), "{:?}", found.damages);
-    assert!(restored.pseudonym("bert@example.com").unwrap().is_some());
-    assert_eq!(restored.pseudonym("carl@example.com").unwrap(), None);
+    assert!(restored.person("bert@example.com").unwrap().is_some());
+    assert_eq!(restored.person("carl@example.com").unwrap(), None);
     drop(restored);
     assert!(!hold(&new.file(), "carl@example.com"));
 }

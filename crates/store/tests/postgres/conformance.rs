@@ -289,11 +289,11 @@ fn people(ground: &Ground<'_>, told: &mut Vec<String>) {
         told.push(ground.told(&ledger.append_blocking(&human(name), at(number), vec![event("x")])));
     }
     told.push(ground.dump());
-    let person = ledger.pseudonym("bert@example.com").unwrap().unwrap();
+    let person = ledger.person("bert@example.com").unwrap().unwrap().pseudonym;
     let erasure = delivery::Event::PersonErased { person };
     told.push(ground.told(&ledger.append_blocking(&human("anna"), at(9), vec![erasure])));
     for name in ["anna", "bert", "carl"] {
-        told.push(ground.told(&ledger.pseudonym(&format!("{name}@example.com"))));
+        told.push(ground.told(&ledger.person(&format!("{name}@example.com"))));
     }
     told.push(ground.told(&ledger.append_blocking(&human("bert"), at(10), vec![event("back again")])));
     told.push(ground.told(&ledger.read(0, 99)));

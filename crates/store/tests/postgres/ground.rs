@@ -75,7 +75,8 @@ impl<'a> Ground<'a> {
             Self::Sqlite(_) => ("record", "head", "person", "x'", "'"),
             Self::Postgres { .. } => ("trimtab_record", "trimtab_head", "trimtab_person", "'\\x", "'::bytea"),
         };
-        let mut text = statements.replace("{record}", record).replace("{head}", head).replace("{person}", person);
+        let mut text =
+            statements.replace("{record}", record).replace("{head}", head).replace("{person}", person);
         while let Some((before, rest)) = text.split_once("{bytes:") {
             let (bytes, after) = rest.split_once('}').unwrap();
             text = format!("{before}{open}{bytes}{close}{after}");
@@ -114,7 +115,8 @@ impl<'a> Ground<'a> {
                 let head = "SELECT concat_ws('|', size, encode(root, 'hex'), encode(frontier, 'hex'), last_at) \
                             FROM trimtab_head";
                 let answer = |sql: &str| server.sql(&format!("SET search_path = {schema}; {sql}")).unwrap();
-                let people = "SELECT concat_ws('|', encode(salt, 'hex'), email) FROM trimtab_person ORDER BY 1";
+                let people =
+                    "SELECT concat_ws('|', encode(salt, 'hex'), email) FROM trimtab_person ORDER BY 1";
                 let parts = [answer(records), answer(people), answer(head)];
                 parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
             }

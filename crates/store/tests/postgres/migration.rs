@@ -44,7 +44,7 @@ fn people_move_too_and_who_is_erased_between_two_attempts_stays_behind() {
     migrate(&file.place(), &target.place(), &mut |_, _| {}).unwrap();
     assert_eq!(file.dump(), target.dump());
     assert!(target.dump().contains("anna@example.com"));
-    let person = ledger.pseudonym("anna@example.com").unwrap().unwrap();
+    let person = ledger.person("anna@example.com").unwrap().unwrap().pseudonym;
     let erasure = delivery::Event::PersonErased { person };
     ledger.append_blocking(&actor(), at(1), vec![erasure]).unwrap();
     assert_eq!(migrate(&file.place(), &target.place(), &mut |_, _| {}).unwrap().copied, 1);

@@ -94,7 +94,9 @@ fn problem(error: &MigrateError) -> Problem {
             .hint("see what is damaged with TRIMTAB_LEDGER unset: trimtab ledger verify"),
         MigrateError::Different { .. } => Problem::new(Code::StoreUnavailable, error.to_string())
             .hint("name an empty database or schema; nothing was changed in this one"),
-        MigrateError::Unequal { .. } | MigrateError::People => Problem::new(Code::StoreDamaged, error.to_string())
-            .hint("the file is untouched and still in use; empty the target and try again"),
+        MigrateError::Unequal { .. } | MigrateError::People => {
+            Problem::new(Code::StoreDamaged, error.to_string())
+                .hint("the file is untouched and still in use; empty the target and try again")
+        }
     }
 }
