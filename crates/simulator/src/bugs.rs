@@ -65,4 +65,3 @@ fn hunt(bug: Bug, seeds: u64) -> Option<(u64, String)> {
     }
     None
 }
-

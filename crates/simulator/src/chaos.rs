@@ -105,11 +105,14 @@ fn pause(universe: &Universe, dice: &mut Dice) -> Duration {
 fn draw(universe: &Universe, dice: &mut Dice) -> Option<Stroke> {
     let weights = &universe.profile.strokes;
     let mut point = dice.between(0.0, weights.iter().sum());
-    STROKES.into_iter().zip(weights).find(|(_, weight)| {
-        point -= **weight;
-        **weight > 0.0 && point <= 0.0
-    })
-    .map(|(stroke, _)| stroke)
+    STROKES
+        .into_iter()
+        .zip(weights)
+        .find(|(_, weight)| {
+            point -= **weight;
+            **weight > 0.0 && point <= 0.0
+        })
+        .map(|(stroke, _)| stroke)
 }
 
 /// Follows up on what the disk did by itself.

@@ -20,7 +20,12 @@ pub(crate) struct DriftingClock {
 
 impl DriftingClock {
     /// `off` seconds wrong, `pace` seconds for each that passes, and never before `not_before`.
-    pub(crate) fn anchored(universe: Arc<Universe>, off: i64, pace: f64, not_before: Option<Timestamp>) -> Self {
+    pub(crate) fn anchored(
+        universe: Arc<Universe>,
+        off: i64,
+        pace: f64,
+        not_before: Option<Timestamp>,
+    ) -> Self {
         let wall = universe.wall();
         let distance = Duration::from_secs(off.unsigned_abs());
         let wrong = if off < 0 { wall.saturating_sub(distance) } else { wall.saturating_add(distance) };

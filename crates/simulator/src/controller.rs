@@ -49,7 +49,12 @@ pub(crate) async fn run(universe: Arc<Universe>, index: usize) {
         let name = format!("c{index}g{generation}");
         universe.inner().processes[index].name.clone_from(&name);
         universe.tell(|| format!("{name} starts"));
-        let work = Pausable { universe: &universe, index, pause: None, work: Box::pin(live(&universe, index, &name, &mut dice)) };
+        let work = Pausable {
+            universe: &universe,
+            index,
+            pause: None,
+            work: Box::pin(live(&universe, index, &name, &mut dice)),
+        };
         tokio::select! {
             biased;
             () = universe.kills[index].notified() => {}
@@ -165,7 +170,10 @@ async fn drive(
     };
     let end = driver.drive(&id).await;
     if matches!(end, Err(DriveError::Ledger(_))) && !lowered.load(Ordering::Relaxed) {
-        universe.inner().oracle.blame("I12", format!("the ledger failed, and the canary of {id} was left alone"));
+        universe
+            .inner()
+            .oracle
+            .blame("I12", format!("the ledger failed, and the canary of {id} was left alone"));
     }
     (id, end)
 }

@@ -162,7 +162,8 @@ impl Disk {
 
     /// Ends what has lasted long enough.
     pub(crate) fn pass(&mut self, now: Duration) {
-        let (over, going_on): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ends).into_iter().partition(|(_, until)| *until <= now);
+        let (over, going_on): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ends).into_iter().partition(|(_, until)| *until <= now);
         self.ends = going_on;
         self.troubles.retain(|trouble| over.iter().all(|(ended, _)| ended != trouble));
     }
@@ -315,7 +316,13 @@ impl Disk {
         self.files.get(name).map_or(0, |file| file.cached.len() as u64)
     }
 
-    pub(crate) fn read(&mut self, process: &str, name: &str, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read(
+        &mut self,
+        process: &str,
+        name: &str,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
         self.step(process)?;
         if self.strikes(Trouble::ReadError) {
             return Err(broken("the disk can't be read"));
@@ -328,7 +335,13 @@ impl Disk {
         if there < buffer.len() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    pub(crate) fn write(&mut self, process: &str, name: &str, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(
+        &mut self,
+        process: &str,
+        name: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         self.step(process)?;
         if self.strikes(Trouble::WriteError) {
             return Err(broken("the disk can't be written"));
@@ -387,8 +400,12 @@ impl Disk {
     }
 
     fn flip(&mut self) {
-        let names: Vec<String> =
-            self.files.iter().filter(|(_, file)| !file.cached.is_empty()).map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(_, file)| !file.cached.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
         // Mostly at rest: see below for a log.
         let logs = self.dice.chance(0.2);
         let names: Vec<String> = names.into_iter().filter(|name| name.ends_with("-wal") == logs).collect();

@@ -52,7 +52,13 @@ fn unreachable() -> Unreachable {
 
 impl Link {
     /// For one rollout of one controller.
-    pub(crate) fn new(universe: Arc<Universe>, controller: usize, process: String, site: usize, rollout: RolloutId) -> Self {
+    pub(crate) fn new(
+        universe: Arc<Universe>,
+        controller: usize,
+        process: String,
+        site: usize,
+        rollout: RolloutId,
+    ) -> Self {
         Self { universe, controller, process, site, rollout, lowered: Arc::default() }
     }
 

@@ -93,7 +93,10 @@ impl Total {
     fn tell(mut self, seeds: u64) -> bool {
         println!("{}\n", self.coverage.table());
         let hours = self.seconds as f64 / 3_600.0;
-        println!("{seeds} seeds, {hours:.0} simulated hours, {} rollouts ({} completed)", self.rollouts, self.completed);
+        println!(
+            "{seeds} seeds, {hours:.0} simulated hours, {} rollouts ({} completed)",
+            self.rollouts, self.completed
+        );
         println!("{} records, {} effects, {} violations", self.records, self.effects, self.broken.len());
         self.broken.sort();
         for (seed, violation) in self.broken.iter().take(TOLD) {

@@ -13,7 +13,8 @@ use delivery::rollout::RollbackCause;
 use delivery::strategy::{AnalysisPolicy, OnExpiry, OnInconclusive, Step, Sticky, Strategy, StrategyKind};
 use delivery::traffic::Weight;
 use delivery::{
-    Actor, CommitId, Digest, EnvironmentName, Event, ReleaseId, RevisionId, RolloutId, RunId, ServiceName, Timestamp,
+    Actor, CommitId, Digest, EnvironmentName, Event, ReleaseId, RevisionId, RolloutId, RunId, ServiceName,
+    Timestamp,
 };
 use rollout::driver::withdrawal;
 use rollout::follower::Follower;
@@ -86,7 +87,9 @@ impl Office {
 
     /// Holds the whole ledger against what was seen before. False when it can't be read.
     fn inspect(&self, ledger: &Ledger) -> bool {
-        let (Ok(entries), Ok(verification)) = (ledger.read(0, ENTRIES_MAX), ledger.verify()) else { return false };
+        let (Ok(entries), Ok(verification)) = (ledger.read(0, ENTRIES_MAX), ledger.verify()) else {
+            return false;
+        };
         self.universe.check();
         let mut inner = self.universe.inner();
         let oracle = &mut inner.oracle;
@@ -127,10 +130,17 @@ impl Office {
 
     /// When nothing fails any more, a good build must get through.
     fn owes_proof(&self, site: usize) -> bool {
-        !self.universe.stormy() && self.universe.demanding(site) && !self.universe.inner().oracle.served_well(site)
+        !self.universe.stormy()
+            && self.universe.demanding(site)
+            && !self.universe.inner().oracle.served_well(site)
     }
 
-    fn append(&mut self, follower: &mut Follower, actor: Actor, events: Vec<Event>) -> Result<(), store::Error> {
+    fn append(
+        &mut self,
+        follower: &mut Follower,
+        actor: Actor,
+        events: Vec<Event>,
+    ) -> Result<(), store::Error> {
         let recorded = follower.ledger().append_blocking(&actor, self.universe.wall(), events)?;
         // Acknowledged from here on.
         self.universe.check();
@@ -138,7 +148,10 @@ impl Office {
         self.universe.read(&news);
         let last = recorded.last().map_or(0, |record| record.sequence);
         if news.last().is_none_or(|record| record.sequence < last) {
-            self.universe.inner().oracle.blame("I1", format!("record {last} was acknowledged and can't be read"));
+            self.universe
+                .inner()
+                .oracle
+                .blame("I1", format!("record {last} was acknowledged and can't be read"));
         }
         Ok(())
     }
@@ -147,9 +160,9 @@ impl Office {
     fn promote(&mut self, follower: &mut Follower, site: usize) -> Result<(), store::Error> {
         let service = service(site);
         let state = follower.state();
-        let release = state.release_latest(&service).filter(|release| {
-            !state.rollouts.values().any(|rollout| rollout.plan.release == release.id)
-        });
+        let release = state
+            .release_latest(&service)
+            .filter(|release| !state.rollouts.values().any(|rollout| rollout.plan.release == release.id));
         let Some(release) = release.cloned() else {
             self.releases += 1;
             let release = new_release(&mut self.dice, &service, self.releases);
@@ -170,7 +183,12 @@ impl Office {
     }
 
     /// Now and then the author tries it first, in vain.
-    fn approve(&mut self, follower: &mut Follower, release: &Release, policy: Digest) -> Result<(), store::Error> {
+    fn approve(
+        &mut self,
+        follower: &mut Follower,
+        release: &Release,
+        policy: Digest,
+    ) -> Result<(), store::Error> {
         let who = if self.dice.chance(0.3) { AUTHOR } else { APPROVER };
         let approval = Event::ApprovalGranted {
             release: release.id.clone(),
@@ -193,7 +211,8 @@ impl Office {
         let spec = spec(&service(site), &release.artifact.digest);
         let plan = planning::plan(follower.state(), release, environment, policy, spec, None, &mut self.dice);
         let calm = !self.universe.stormy();
-        let behaviour = if calm { Behaviour::GOOD } else { behaviour(&mut self.dice, self.universe.profile.bad) };
+        let behaviour =
+            if calm { Behaviour::GOOD } else { behaviour(&mut self.dice, self.universe.profile.bad) };
         self.universe.inner().sites[site].behaviours.insert(plan.revision.id.clone(), behaviour);
         self.universe.tell(|| format!("{} at site {site} is {behaviour:?}", plan.id));
         let basis = Basis::until(follower.state().size, promotion::concerned_by);
@@ -358,4 +377,3 @@ fn new_release(dice: &mut Dice, service: &ServiceName, number: u32) -> Release {
         id,
     }
 }
-

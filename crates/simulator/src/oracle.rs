@@ -164,7 +164,8 @@ impl Oracle {
         }
         for (index, entry) in entries.iter().enumerate() {
             if entry.sequence() != index as u64 + 1 && !self.flipped {
-                return self.blame("I2", format!("record {} is in the place of {}", entry.sequence(), index + 1));
+                return self
+                    .blame("I2", format!("record {} is in the place of {}", entry.sequence(), index + 1));
             }
             match entry {
                 Entry::Quarantined { sequence, reason } if !self.flipped => {
@@ -222,13 +223,16 @@ impl Oracle {
                 self.epoch_recorded = self.epoch_recorded.max(*epoch);
             }
             Event::EffectRequested { command } => self.requested(command, outside.now),
-            Event::EffectFinished { rollout, sequence, outcome } => self.finished(rollout, *sequence, outcome),
+            Event::EffectFinished { rollout, sequence, outcome } => {
+                self.finished(rollout, *sequence, outcome)
+            }
             Event::RolloutJudged { .. } => self.judged(&recorded.event, outside),
             Event::RolloutResumed { rollout, step, .. } => {
                 if let Some(fate) = self.fates.get_mut(rollout) {
                     // Where nobody has to approve, anybody may wave it through; else whoever may approve.
                     let free = fate.plan.environment.approval.required == 0;
-                    let person = matches!(&recorded.actor, Actor::Human(name) if free || name != outside.author);
+                    let person =
+                        matches!(&recorded.actor, Actor::Human(name) if free || name != outside.author);
                     fate.resumed |= person && fate.step == Some(*step as usize);
                 }
             }
@@ -259,7 +263,9 @@ impl Oracle {
 
     fn planned(&mut self, plan: &RolloutPlan, outside: &Outside<'_>) {
         let (site, behaviour, stable) = (outside.place)(plan);
-        if let Some((other, _)) = self.fates.iter().find(|(_, fate)| fate.site == site && fate.ended.is_none()) {
+        if let Some((other, _)) =
+            self.fates.iter().find(|(_, fate)| fate.site == site && fate.ended.is_none())
+        {
             let other = other.clone();
             self.blame("I5", format!("{} was planned while {other} is under way at the same site", plan.id));
         }
@@ -344,7 +350,9 @@ impl Oracle {
                 Effect::Promote { .. } => fate.promoted = true,
                 _ => {}
             },
-            Outcome::Refused { .. } if raise_to(effect).is_some() || matches!(effect, Effect::Start { .. }) => {
+            Outcome::Refused { .. }
+                if raise_to(effect).is_some() || matches!(effect, Effect::Start { .. }) =>
+            {
                 // A refusal is itself the decision; from when the controller knows it.
                 fate.decided.get_or_insert(Duration::MAX);
             }
@@ -400,9 +408,13 @@ impl Oracle {
         let raised = site.raised() == Some(rollout);
         let wrong = match outcome {
             RolloutOutcome::Completed if !fate.promoted_truly => Some("it was never promoted"),
-            RolloutOutcome::RolledBack if fate.promoted_truly => Some("it serves, and was said to be taken back"),
+            RolloutOutcome::RolledBack if fate.promoted_truly => {
+                Some("it serves, and was said to be taken back")
+            }
             RolloutOutcome::RolledBack if raised => Some("its canary has traffic still"),
-            RolloutOutcome::RolledBack if fate.must_serve && !fate.undecided => Some("it is good and nothing fails"),
+            RolloutOutcome::RolledBack if fate.must_serve && !fate.undecided => {
+                Some("it is good and nothing fails")
+            }
             _ if fate.incident => Some("its incident is open"),
             _ => None,
         };
@@ -436,7 +448,8 @@ impl Oracle {
             }
             Effect::SetWeight { weight, .. } if *weight == Weight::ZERO => fate.lowered_truly = true,
             Effect::SetWeight { weight, .. } => {
-                let expected = fate.plan.environment.strategy.steps.get(fate.raised.len()).map(|step| step.weight);
+                let expected =
+                    fate.plan.environment.strategy.steps.get(fate.raised.len()).map(|step| step.weight);
                 if expected != Some(*weight) {
                     wrong = Some(("I4", format!("raised to {weight}, which is not its next step")));
                 }
@@ -526,7 +539,8 @@ fn too_early(fate: &Fate, at: Duration) -> Option<(&'static str, String)> {
     let last = fate.raised.len().checked_sub(1)?;
     let hold = Duration::from_millis(fate.plan.environment.strategy.steps.get(last)?.hold_ms);
     let stayed = at.saturating_sub(fate.raised[last]);
-    (stayed < hold.div_f64(DRIFT_MAX)).then(|| ("I4", format!("step {last} lasted {stayed:?} instead of {hold:?}")))
+    (stayed < hold.div_f64(DRIFT_MAX))
+        .then(|| ("I4", format!("step {last} lasted {stayed:?} instead of {hold:?}")))
 }
 
 /// A verdict that is older says nothing about the present.

@@ -108,8 +108,8 @@ async fn until_over(universe: &Universe) {
         let mut inner = universe.inner();
         let broken = inner.oracle.violation().is_some();
         let begun = inner.oracle.rollouts().0;
-        let proven =
-            (0..universe.profile.sites).all(|site| inner.sites[site].rate < 800.0 || inner.oracle.served_well(site));
+        let proven = (0..universe.profile.sites)
+            .all(|site| inner.sites[site].rate < 800.0 || inner.oracle.served_well(site));
         let ended = begun >= universe.profile.rollouts && inner.oracle.unfinished().is_empty();
         let done = !universe.stormy() && ended && proven;
         // What the disk has lost or changed may keep rollouts from ending; their canaries must be without traffic.
@@ -120,7 +120,9 @@ async fn until_over(universe: &Universe) {
         if now > end {
             let unfinished: Vec<String> = inner.oracle.unfinished().iter().map(ToString::to_string).collect();
             let planned = universe.profile.rollouts;
-            inner.oracle.blame("I9", format!("{begun} of {planned} rollouts began, not ended: {unfinished:?}"));
+            inner
+                .oracle
+                .blame("I9", format!("{begun} of {planned} rollouts began, not ended: {unfinished:?}"));
             return;
         }
     }

@@ -112,12 +112,8 @@ pub(crate) struct Site {
 impl Site {
     /// Nothing runs there. `paces` are the guards' clocks: the edge's own first.
     pub(crate) fn new(rate: f64, balancer: bool, paces: &[f64]) -> Self {
-        let guard = |pace: &f64| Guard {
-            grants: Grants::new(),
-            pace: *pace,
-            awake_at: Duration::ZERO,
-            died: false,
-        };
+        let guard =
+            |pace: &f64| Guard { grants: Grants::new(), pace: *pace, awake_at: Duration::ZERO, died: false };
         Self {
             rate,
             behaviours: BTreeMap::new(),
@@ -165,7 +161,11 @@ impl Site {
             return None;
         }
         let ended = |guard: &Guard| (raised.contact + raised.ttl.div_f64(guard.pace)).max(guard.awake_at);
-        self.guards.iter().filter(|guard| guard.awake(now)).filter_map(|guard| now.checked_sub(ended(guard))).max()
+        self.guards
+            .iter()
+            .filter(|guard| guard.awake(now))
+            .filter_map(|guard| now.checked_sub(ended(guard)))
+            .max()
     }
 
     /// Lets time pass: traffic flows, grants run out, guards come back.
@@ -173,7 +173,9 @@ impl Site {
         loop {
             let revived = self.guards.iter().filter(|guard| guard.died).map(|guard| guard.awake_at).min();
             let fires = self.guards.iter().filter_map(Guard::fires_at).min();
-            let Some(next) = revived.into_iter().chain(fires).min().filter(|next| *next <= now) else { break };
+            let Some(next) = revived.into_iter().chain(fires).min().filter(|next| *next <= now) else {
+                break;
+            };
             self.flow(next);
             if revived == Some(next) {
                 self.revive(next);
@@ -295,7 +297,12 @@ impl Site {
     }
 
     /// A controller's command.
-    pub(crate) fn apply(&mut self, now: Duration, command: &Command, refusal: Option<&str>) -> Result<Outcome, Unanswered> {
+    pub(crate) fn apply(
+        &mut self,
+        now: Duration,
+        command: &Command,
+        refusal: Option<&str>,
+    ) -> Result<Outcome, Unanswered> {
         self.settle(now);
         self.answering(now)?;
         if let Err(GrantError::Fenced { epoch }) = self.guards[0].grants.admit(command.epoch) {
@@ -383,7 +390,9 @@ impl Site {
     }
 
     fn raise(&mut self, now: Duration, command: &Command) -> Result<Outcome, Unanswered> {
-        let Effect::SetWeight { weight, ttl_ms, on_expiry, .. } = command.effect else { return Err(Unanswered) };
+        let Effect::SetWeight { weight, ttl_ms, on_expiry, .. } = command.effect else {
+            return Err(Unanswered);
+        };
         if self.guards.iter().any(|guard| !guard.awake(now)) {
             return Err(Unanswered);
         }
@@ -405,7 +414,12 @@ impl Site {
     }
 
     /// A controller's sign of life.
-    pub(crate) fn renew(&mut self, now: Duration, rollout: &RolloutId, epoch: u64) -> Result<Renewal, Unanswered> {
+    pub(crate) fn renew(
+        &mut self,
+        now: Duration,
+        rollout: &RolloutId,
+        epoch: u64,
+    ) -> Result<Renewal, Unanswered> {
         self.settle(now);
         self.answering(now)?;
         if let Err(GrantError::Fenced { epoch }) = self.guards[0].grants.admit(epoch) {

@@ -85,7 +85,13 @@ pub(crate) struct Universe {
 
 impl Universe {
     /// A new world. With `verbose` the trace's lines are kept.
-    pub(crate) fn new(seed: u64, profile: Profile, sites: Vec<Site>, disk: Mounted, verbose: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        seed: u64,
+        profile: Profile,
+        sites: Vec<Site>,
+        disk: Mounted,
+        verbose: bool,
+    ) -> Arc<Self> {
         let controllers = profile.controllers;
         let inner = Inner {
             readings: vec![Vec::new(); sites.len()],

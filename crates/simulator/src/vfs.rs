@@ -166,9 +166,9 @@ impl DatabaseHandle for Handle {
         let refused = match lock {
             LockKind::None => false,
             LockKind::Shared => others(|kind| matches!(kind, LockKind::Pending | LockKind::Exclusive)),
-            LockKind::Reserved | LockKind::Pending => others(|kind| {
-                matches!(kind, LockKind::Reserved | LockKind::Pending | LockKind::Exclusive)
-            }),
+            LockKind::Reserved | LockKind::Pending => {
+                others(|kind| matches!(kind, LockKind::Reserved | LockKind::Pending | LockKind::Exclusive))
+            }
             LockKind::Exclusive => others(|kind| kind != LockKind::None),
         };
         if refused {
