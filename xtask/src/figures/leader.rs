@@ -430,7 +430,8 @@ fn stale(journal: &[Entry], stopped: &[Stopped]) -> Vec<String> {
     let mut highest = 0;
     let mut found = Vec::new();
     for entry in journal {
-        let Some(epoch) = entry.epoch else { continue };
+        // What the edge did by itself, when a grant ran out, carries the generation that the grant was given to.
+        let Some(epoch) = entry.epoch.filter(|_| entry.effect != "expire") else { continue };
         let after = stopped.iter().find(|holder| {
             holder.epoch == epoch
                 && !holder.deaf
