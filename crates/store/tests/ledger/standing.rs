@@ -7,7 +7,7 @@ use store::{Bundle, Checkpoint, Ledger, Standing};
 use crate::{Folder, actor, at, event};
 
 /// Rewrites everything as a forger with the file in hand can: the bodies from there on changed by `change`, `drop_last`
-/// records cut off, and every hash, the tree and the head made anew.
+/// records cut off, and every hash, the tree and the head made anew, the witness taken away.
 pub(crate) fn forge(folder: &Folder, change: impl Fn(u64, String) -> String, drop_last: u64) {
     let connection = folder.sqlite();
     let mut statement = connection.prepare("SELECT body FROM record ORDER BY sequence").unwrap();
@@ -25,6 +25,8 @@ pub(crate) fn forge(folder: &Folder, change: impl Fn(u64, String) -> String, dro
     connection.execute("DELETE FROM record WHERE sequence > ?1", [size as i64]).unwrap();
     let head = "UPDATE head SET size = ?1, root = ?2, frontier = ?3, last_at = (SELECT max(at) FROM record)";
     connection.execute(head, params![size as i64, frontier.root(), frontier.peaks().concat()]).unwrap();
+    // Who has the ledger in hand has what lies beside it too: what was seen here last.
+    std::fs::remove_file(format!("{}.seen", folder.file())).unwrap();
 }
 
 fn changed_from(first: u64) -> impl Fn(u64, String) -> String {
