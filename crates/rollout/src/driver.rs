@@ -174,7 +174,7 @@ impl<W: World> Hand<'_, W> {
                 Next::Withdraw(cause) => self.withdraw(id, cause).await?,
                 Next::Finish(outcome) => self.finish(id, outcome).await?,
                 Next::Wait(until) => {
-                    self.wait(&charge, until.duration_since(now).try_into().unwrap_or_default()).await?
+                    self.wait(&charge, until.duration_since(now).try_into().unwrap_or_default()).await?;
                 }
             }
         }
