@@ -1,8 +1,9 @@
 //! Turns running totals into intervals.
 //!
-//! Two readings of one splitter lifetime make an interval. A changed boot, totals that went backwards, or a difference
-//! nobody can believe start over: such an interval holds no data, and no data is never evidence. A reading older than
-//! the last one is ignored, so that no request is ever counted twice. Invariant: every request is in at most one interval.
+//! Two readings of one splitter lifetime make an interval. A changed boot starts over: that interval holds no data, and no data is
+//! never evidence. Totals that went backwards within a lifetime, or a difference that nobody can believe, are no data either, and
+//! are not counted from: a metrics source that serves an old reading as a new one would have requests counted twice. A
+//! reading older than the last one is ignored. Invariant: every request is in at most one interval.
 
 use delivery::Timestamp;
 use delivery::seeded::{self, Bug};
@@ -62,7 +63,7 @@ pub(super) enum Reading {
     Interval(Box<Interval>),
     /// The first reading: something to count from.
     Reference,
-    /// The counters started over.
+    /// The counters started over, or contradict what was read before.
     Reset,
     /// Older than the reading before it.
     Stale,
@@ -78,7 +79,11 @@ impl Window {
         let reading = match &self.0 {
             None => Reading::Reference,
             Some(last) if last.boot == sample.boot && sample.at < last.at => return Reading::Stale,
-            Some(last) => interval(last, sample).map_or(Reading::Reset, |it| Reading::Interval(Box::new(it))),
+            Some(last) => match interval(last, sample) {
+                Some(interval) => Reading::Interval(Box::new(interval)),
+                None if last.boot == sample.boot => return Reading::Reset,
+                None => Reading::Reset,
+            },
         };
         self.0 = Some(sample.clone());
         reading
