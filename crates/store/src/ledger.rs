@@ -329,7 +329,7 @@ impl Ledger {
                 Entry::Record(record) => Some(record),
                 Entry::Quarantined { .. } => None,
             });
-            people::show(view, records);
+            people::show(view, records)?;
             Ok(entries)
         })
     }

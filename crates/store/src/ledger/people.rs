@@ -111,15 +111,25 @@ impl People {
 }
 
 /// Puts addresses in the places of the pseudonyms. Those that are not known stay: somebody was erased, or the table is
-/// damaged, and then [`super::verify`] says so.
-pub(super) fn show<'a>(view: &mut dyn View, records: impl Iterator<Item = &'a mut Recorded>) {
-    let mut people = None;
+/// damaged, and then [`super::verify`] says so. A table that can't be read just now is an error, or whoever reads would take
+/// everybody for erased.
+pub(super) fn show<'a>(
+    view: &mut dyn View,
+    records: impl Iterator<Item = &'a mut Recorded>,
+) -> Result<(), Error> {
+    let mut people: Option<Result<People, Error>> = None;
     for record in records {
         record.people_mut(&mut |name| {
-            if is_pseudonym(name) {
-                people.get_or_insert_with(|| People::read(view).unwrap_or_default()).show(name);
+            if is_pseudonym(name)
+                && let Ok(people) = people.get_or_insert_with(|| People::read(view))
+            {
+                people.show(name);
             }
         });
+    }
+    match people {
+        None | Some(Ok(_) | Err(Error::Damaged { .. })) => Ok(()),
+        Some(Err(error)) => Err(error),
     }
 }
 
