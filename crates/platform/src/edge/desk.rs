@@ -60,6 +60,11 @@ impl Desk<'_> {
                 });
             }
         }
+        if self.host.books().state.overtaken(&command.rollout, command.sequence) {
+            // Such as a raise that arrives after the weight 0 which its controller asked for instead.
+            let reason = format!("a younger command of {} was there first", command.rollout);
+            return self.refuse(&command, reason).await;
+        }
         match &command.effect {
             Effect::Start { revision } => self.start(&command, revision, &variables).await,
             Effect::SetWeight { revision, weight, ttl_ms, on_expiry, sticky } => {

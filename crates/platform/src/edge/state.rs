@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use delivery::Digest;
@@ -148,6 +149,14 @@ impl State {
     /// What was answered to the command with these numbers.
     pub(super) fn answer(&self, rollout: &RolloutId, sequence: u32) -> Option<&Answer> {
         self.applied.iter().find(|(id, _)| id == rollout)?.1.get(&sequence)
+    }
+
+    /// Whether a younger command of the rollout was answered: this one comes too late, on a way that took longer.
+    pub(super) fn overtaken(&self, rollout: &RolloutId, sequence: u32) -> bool {
+        let younger = |outcomes: &BTreeMap<u32, Answer>| {
+            outcomes.range((Excluded(sequence), Unbounded)).next().is_some()
+        };
+        self.applied.iter().any(|(id, outcomes)| id == rollout && younger(outcomes))
     }
 
     /// Records a command's outcome.

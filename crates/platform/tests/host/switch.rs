@@ -129,6 +129,17 @@ async fn a_number_that_was_another_effect_is_refused() {
     applied(&edge, weight(2, 2, percent(50.0), 60_000, OnExpiry::Rollback)).await;
 }
 
+/// A raise that took longer on its way than the weight 0 which was asked for after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_overtaken_changes_nothing() {
+    let bed = Bed::new();
+    let edge = bed.with_canary(60_000, OnExpiry::Rollback).await;
+    applied(&edge, weight(2, 4, percent(0.0), 60_000, OnExpiry::Rollback)).await;
+    let reason = refused(&edge, weight(2, 3, percent(75.0), 60_000, OnExpiry::Rollback)).await;
+    assert_eq!(reason, "a younger command of ro-00000002 was there first");
+    assert_eq!(edge.status().await.unwrap().weight, percent(0.0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_were_edited_are_not_started_again() {
     let bed = Bed::new();
