@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::clock::Clock as _;
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use delivery::strategy::{OnExpiry, OnInconclusive};
@@ -67,6 +68,26 @@ async fn only_a_held_rollout_can_be_resumed() {
         assert_eq!(outcome, RolloutOutcome::RolledBack);
         assert!(!raised_to(&bench, 50.0));
         bench.audit();
+    }
+}
+
+/// Nobody measures the stay at a step without analysis, so it is the controller's own clock that counts.
+#[tokio::test(start_paused = true)]
+async fn a_record_from_a_clock_that_is_ahead_does_not_shorten_a_stay() {
+    let mut plan = plan();
+    let steps = &mut plan.environment.strategy.steps;
+    steps.iter_mut().for_each(|step| (step.hold_ms, step.analyse) = (2_000, false));
+    let bench = Bench::new(plan);
+    bench.after_exposure(Duration::from_millis(600), |other, _| {
+        let ahead = other.clock.now().saturating_add(Duration::from_hours(8_766)).unwrap();
+        let resolved = vec![Event::IncidentResolved { incident: "elsewhere".into() }];
+        other.ledger.append_blocking(&ana(), ahead, resolved).unwrap();
+    });
+    assert_eq!(bench.finish().await, RolloutOutcome::Completed);
+    let target = bench.target();
+    for pair in target.weights.windows(2) {
+        let stayed = pair[1].0 - pair[0].0;
+        assert!(stayed >= Duration::from_secs(2), "{} lasted {stayed:?}", pair[0].1);
     }
 }
 
