@@ -25,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   diskfull [--rounds N]
                       fill the disk of the ledger, and of the edge, while events pour in and a canary is under way
   overload            what the server does under ten times what it can take: [--seconds N] [--clients N] [--idle N]
-  sim OPTION          the deterministic simulator: --seeds A..B, --replay SEED, --bugs [--seeds N] [NAME]
+  sim OPTION          the deterministic simulator: --seeds A..B, --replay SEED, --bugs [--seeds N] [NAME ...]
   upgrade [--rounds N] [--events N]
                       migrations killed and under load, golden stores, backup and restore of a large ledger
   golden [NAME]       write the golden stores of the newest schema, once

@@ -15,17 +15,18 @@ const SEEDS: u64 = 20_000;
 /// The share that must be found.
 const FOUND_LEAST: f64 = 0.95;
 
-/// `[--seeds N] [NAME]`; `None` when they can't be understood.
+/// `[--seeds N] [NAME ...]`; `None` when they can't be understood.
 pub fn from_arguments(words: &[&str]) -> Option<bool> {
     let (seeds, words) = match words {
         ["--seeds", seeds, rest @ ..] => (seeds.parse().ok()?, rest),
         other => (SEEDS, other),
     };
-    match words {
-        [] => Some(all(seeds, Bug::ALL)),
-        [name] => Bug::ALL.iter().find(|bug| bug.name() == *name).map(|bug| all(seeds, &[*bug])),
-        _ => None,
+    if words.is_empty() {
+        return Some(all(seeds, Bug::ALL));
     }
+    let named = |name: &&str| Bug::ALL.iter().copied().find(|bug| bug.name() == *name);
+    let bugs: Vec<Bug> = words.iter().map(named).collect::<Option<_>>()?;
+    Some(all(seeds, &bugs))
 }
 
 fn all(seeds: u64, bugs: &[Bug]) -> bool {

@@ -28,6 +28,8 @@ use crate::vfs;
 
 /// The time between two looks for work.
 const LOOK: Duration = Duration::from_millis(700);
+/// More than one life of all others can record.
+const RECORDS_READ: usize = 100_000;
 /// A lease that is not renewed ends.
 const LEASE: Duration = Duration::from_secs(4);
 /// A live state is held against the replay once in so many records.
@@ -37,7 +39,8 @@ const COMPARED_ONE_IN: usize = 40;
 pub(crate) fn open(universe: &Universe, process: &str) -> Result<Ledger, store::Error> {
     let path = universe.disk.path(process, "ledger.db");
     let place = Place::VfsFile { vfs: vfs::NAME.to_owned(), path };
-    Ledger::open_at(&place, Access::ReadWrite, Committer::Caller)
+    let seed = Box::new(Dice::of(universe.seed, process));
+    Ledger::open_seeded(&place, Access::ReadWrite, Committer::Caller, seed)
 }
 
 /// Starts the controller, and starts it again whenever it died, for ever.
@@ -70,6 +73,10 @@ pub(crate) async fn run(universe: Arc<Universe>, index: usize) {
 /// One life. Ends when the ledger can't be used.
 async fn live(universe: &Arc<Universe>, index: usize, name: &str, dice: &mut Dice) {
     let Ok(ledger) = open(universe, name) else { return };
+    // What somebody recorded who died before he could read it.
+    let known = universe.inner().oracle.records();
+    let Ok(news) = ledger.read(known, RECORDS_READ) else { return };
+    universe.read_entries(news);
     let Ok(mut follower) = Follower::open(ledger) else { return };
     let clock = clock(universe, index, dice, &follower);
     let mut driven: Vec<RolloutId> = Vec::new();
@@ -194,7 +201,7 @@ impl Future for Pausable<'_> {
         let now = this.universe.now();
         let until = this.universe.inner().processes[this.index].asleep_until;
         if until > now {
-            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(until - now)));
+            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(until.saturating_sub(now))));
             if pause.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }

@@ -4,6 +4,7 @@
 //! and did not is thin.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::fault::{Fault, Phase};
 
@@ -43,17 +44,17 @@ impl Coverage {
     pub fn table(&self) -> String {
         let mut table = format!("{:<34}", "");
         for phase in Phase::ALL {
-            table.push_str(&format!("{:>12}", phase.name()));
+            let _ = write!(table, "{:>12}", phase.name());
         }
         for fault in Fault::ALL {
-            table.push_str(&format!("\n{:<34}", fault.name()));
+            let _ = write!(table, "\n{:<34}", fault.name());
             for phase in Phase::ALL {
                 let cell = if fault.strikes_in(*phase) {
                     self.count(*fault, *phase).to_string()
                 } else {
                     "-".to_owned()
                 };
-                table.push_str(&format!("{cell:>12}"));
+                let _ = write!(table, "{cell:>12}");
             }
         }
         table

@@ -257,15 +257,14 @@ impl Disk {
             self.known.insert(process.to_owned());
         }
         if let Some((left, stop)) = self.countdown.take() {
-            match left.checked_sub(1) {
-                Some(left) => self.countdown = Some((left, stop)),
-                None => {
-                    match &stop {
-                        Stop::Process(process) => self.kill(&process.clone()),
-                        Stop::Power => self.power_off(),
-                    }
-                    self.stopped.push(stop);
+            if let Some(left) = left.checked_sub(1) {
+                self.countdown = Some((left, stop));
+            } else {
+                match &stop {
+                    Stop::Process(process) => self.kill(&process.clone()),
+                    Stop::Power => self.power_off(),
                 }
+                self.stopped.push(stop);
             }
         }
         if self.gone(process) { Err(broken("the process is gone")) } else { Ok(()) }

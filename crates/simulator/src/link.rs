@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use delivery::effect::{Command, Outcome};
+use delivery::effect::{Command, Effect, Outcome};
 use delivery::traffic::{ArmTotals, Sample};
 use delivery::{RolloutId, Timestamp};
 use rollout::world::{Renewal, Unreachable, World};
@@ -16,6 +16,8 @@ use crate::universe::Universe;
 
 /// A client waits for an answer for this long.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Starting and ending processes take at most this long, in milliseconds.
+const WORK_MS_MAX: f64 = 3_000.0;
 /// A request that was delayed arrives within this.
 const DELAY_MS: (f64, f64) = (20.0, 20_000.0);
 /// Readings that are kept to be read again.
@@ -222,6 +224,11 @@ impl Link {
 impl World for Link {
     async fn apply(&mut self, command: &Command) -> Result<Outcome, Unreachable> {
         let (site, command) = (self.site, command.clone());
+        if matches!(command.effect, Effect::Start { .. } | Effect::Retire { .. }) {
+            // Processes take their time.
+            let time = self.universe.inner().dice.between(0.0, WORK_MS_MAX);
+            tokio::time::sleep(Duration::from_millis(time as u64)).await;
+        }
         let answer = self
             .request(move |universe| {
                 let fault = Self::api_fault(universe, &command.rollout);

@@ -19,11 +19,12 @@ use delivery::{
 use rollout::driver::withdrawal;
 use rollout::follower::Follower;
 use rollout::{planning, promotion};
-use store::{Basis, Entry, Ledger};
+use store::{Basis, Ledger};
 use tokio::time::sleep;
 
 use crate::controller;
 use crate::dice::Dice;
+use crate::oracle::UNDERWAY_MAX;
 use crate::site::Behaviour;
 use crate::universe::Universe;
 
@@ -98,14 +99,7 @@ impl Office {
             oracle.blame("I2", format!("verification found {:?}", verification.damages));
         }
         drop(inner);
-        let records: Vec<_> = entries
-            .into_iter()
-            .filter_map(|entry| match entry {
-                Entry::Record(recorded) => Some(recorded),
-                Entry::Quarantined { .. } => None,
-            })
-            .collect();
-        self.universe.read(&records);
+        self.universe.read_entries(entries);
         true
     }
 
@@ -123,25 +117,24 @@ impl Office {
         }
         if self.dice.chance(0.3) {
             let event = Event::IncidentResolved { incident: format!("other-{}", self.dice.below(9)) };
-            self.append(follower, Actor::Machine("monitor".into()), vec![event])?;
+            self.append(follower, &Actor::Machine("monitor".into()), vec![event])?;
         }
         Ok(())
     }
 
     /// When nothing fails any more, a good build must get through.
     fn owes_proof(&self, site: usize) -> bool {
-        !self.universe.stormy()
-            && self.universe.demanding(site)
-            && !self.universe.inner().oracle.served_well(site)
+        let calm = self.universe.now() > self.universe.profile.storm + UNDERWAY_MAX;
+        calm && self.universe.demanding(site) && !self.universe.inner().oracle.served_well(site)
     }
 
     fn append(
         &mut self,
         follower: &mut Follower,
-        actor: Actor,
+        actor: &Actor,
         events: Vec<Event>,
     ) -> Result<(), store::Error> {
-        let recorded = follower.ledger().append_blocking(&actor, self.universe.wall(), events)?;
+        let recorded = follower.ledger().append_blocking(actor, self.universe.wall(), events)?;
         // Acknowledged from here on.
         self.universe.check();
         let news = follower.catch_up()?;
@@ -167,7 +160,7 @@ impl Office {
             self.releases += 1;
             let release = new_release(&mut self.dice, &service, self.releases);
             let created = vec![Event::ReleaseCreated { release: Box::new(release) }];
-            return self.append(follower, Actor::Machine("pipeline".into()), created);
+            return self.append(follower, &Actor::Machine("pipeline".into()), created);
         };
         let environment = environment(self.universe.seed, site);
         let policy = policy(&environment);
@@ -197,7 +190,7 @@ impl Office {
             policy,
             comment: String::new(),
         };
-        self.append(follower, Actor::Human(who.into()), vec![approval])
+        self.append(follower, &Actor::Human(who.into()), vec![approval])
     }
 
     fn plan(
@@ -247,13 +240,13 @@ impl Office {
             let step = rollout.position.map_or(0, |position| position.step as u32);
             let who = if self.dice.chance(0.2) { AUTHOR } else { APPROVER };
             let resumed = Event::RolloutResumed { rollout: id.clone(), step, reason: "go on".into() };
-            return self.append(follower, Actor::Human(who.into()), vec![resumed]);
+            return self.append(follower, &Actor::Human(who.into()), vec![resumed]);
         }
         if self.universe.stormy() && self.dice.chance(meddling) {
             let cause = RollbackCause::Requested { by: APPROVER.into(), reason: "it looks wrong".into() };
             let events = withdrawal(rollout, cause);
             if !events.is_empty() {
-                return self.append(follower, Actor::Human(APPROVER.into()), events);
+                return self.append(follower, &Actor::Human(APPROVER.into()), events);
             }
         }
         Ok(())
@@ -302,7 +295,7 @@ pub(crate) fn environment(seed: u64, site: usize) -> Environment {
     let deadline_ms = 4_000 + dice.below(6_000) as u64;
     let step = |percent: f64, dice: &mut Dice| Step {
         weight: Weight::from_percent(percent).unwrap_or(Weight::FULL),
-        hold_ms: 300 + dice.below(2_500) as u64,
+        hold_ms: 300 + dice.below(3_600) as u64,
         deadline_ms,
         analyse: analysed || dice.chance(0.2),
     };
@@ -314,9 +307,9 @@ pub(crate) fn environment(seed: u64, site: usize) -> Environment {
             kind: StrategyKind::Canary,
             steps,
             analysis: AnalysisPolicy {
-                interval_ms: 400 + dice.below(600) as u64,
+                interval_ms: 300 + dice.below(500) as u64,
                 warm_up_ms: 0,
-                silence_ms: 2_000,
+                silence_ms: 1_000,
                 ..AnalysisPolicy::default()
             },
             on_inconclusive: if dice.chance(0.3) { OnInconclusive::Hold } else { OnInconclusive::Rollback },

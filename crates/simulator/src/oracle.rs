@@ -100,7 +100,18 @@ mod fingerprint {
     pub(super) type Hash = [u8; 32];
 
     pub(super) fn of(recorded: &delivery::Recorded) -> Hash {
-        Sha256::digest(format!("{recorded:?}")).into()
+        // Whether an address can be read is a matter of its own: what is hashed in the ledger is a pseudonym.
+        let named = matches!(recorded.actor, delivery::Actor::Human(_))
+            || matches!(
+                recorded.event,
+                delivery::Event::ReleaseCreated { .. } | delivery::Event::RollbackRequested { .. }
+            );
+        let text = if named {
+            format!("{} {} {}", recorded.sequence, recorded.at, recorded.event.kind())
+        } else {
+            format!("{recorded:?}")
+        };
+        Sha256::digest(text).into()
     }
 }
 
@@ -224,7 +235,7 @@ impl Oracle {
             }
             Event::EffectRequested { command } => self.requested(command, outside.now),
             Event::EffectFinished { rollout, sequence, outcome } => {
-                self.finished(rollout, *sequence, outcome)
+                self.finished(rollout, *sequence, outcome);
             }
             Event::RolloutJudged { .. } => self.judged(&recorded.event, outside),
             Event::RolloutResumed { rollout, step, .. } => {
@@ -294,7 +305,9 @@ impl Oracle {
             safe_at: Duration::ZERO,
             harmful: false,
             resumed: false,
-            must_serve: outside.must_serve,
+            // Nor has a guard slept lately.
+            must_serve: outside.must_serve
+                && self.disturbed.get(&site).is_none_or(|until| *until < outside.now),
             decided: None,
             undecided: false,
             promoted: false,
@@ -534,13 +547,16 @@ fn may_rise(fate: &Fate, to: Weight, now: Duration) -> Result<(), String> {
     }
 }
 
-/// A step's shortest stay is true time, whatever clocks say.
+/// A step's shortest stay is true time, whatever clocks say. Where it is measured by looks, a clock that jumps can add what a look
+/// counts for at most.
 fn too_early(fate: &Fate, at: Duration) -> Option<(&'static str, String)> {
     let last = fate.raised.len().checked_sub(1)?;
-    let hold = Duration::from_millis(fate.plan.environment.strategy.steps.get(last)?.hold_ms);
+    let step = fate.plan.environment.strategy.steps.get(last)?;
+    let hold = Duration::from_millis(step.hold_ms);
+    let granted = if step.analyse { fresh(fate) } else { Duration::ZERO };
     let stayed = at.saturating_sub(fate.raised[last]);
-    (stayed < hold.div_f64(DRIFT_MAX))
-        .then(|| ("I4", format!("step {last} lasted {stayed:?} instead of {hold:?}")))
+    let early = stayed + granted < hold.div_f64(DRIFT_MAX);
+    early.then(|| ("I4", format!("step {last} lasted {stayed:?} instead of {hold:?}")))
 }
 
 /// A verdict that is older says nothing about the present.

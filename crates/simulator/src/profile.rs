@@ -52,7 +52,7 @@ impl Profile {
         let mut dice = Dice::of(seed, "profile");
         let mut level = |highest: f64| if dice.chance(0.45) { dice.between(0.0, highest) } else { 0.0 };
         let (lost, reply_lost, duplicated, delayed) = (level(0.15), level(0.15), level(0.2), level(0.2));
-        let (api, metrics, meddling) = (level(0.4), level(0.6), level(0.05));
+        let (api, metrics, meddling) = (level(0.8), level(1.5), level(0.05));
         let strokes = (0..strokes).map(|_| level(1.0)).collect();
         // Many small worlds, a few large ones.
         let rollouts = match dice.below(40) {

@@ -217,6 +217,7 @@ pub(crate) struct SharedMemory {
 }
 
 impl WalIndex for SharedMemory {
+    #[expect(clippy::large_stack_arrays, reason = "the library's regions are arrays")]
     fn map(&mut self, region: u32) -> Result<[u8; 32_768], Error> {
         let mut disk = locked(&self.disk);
         Ok(**disk.shared.entry(region).or_insert_with(|| Box::new([0; 32_768])))
