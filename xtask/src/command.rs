@@ -31,7 +31,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   golden [NAME]       write the golden stores of the newest schema, once
   leader [--debug] [--rounds N] [--lanes N] [--seed N] [--minutes N]
                       stop holders of a lease in PostgreSQL past its end, let another take over, and count what they still do;
-                      leader quick: 45 seconds of it, as in test
+                      leader quick: 45 seconds of it
   codegen             write the generated pages of docs/reference";
 
 /// Runs the command; usage errors end with 2, failures with 1.

@@ -71,10 +71,6 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("disk full", &mut || chaos::diskfull_quick(place));
     step("overload (quick)", &mut || overload::quick(place));
     step("simulator", &mut || sim::quick(place));
-    step("leader (quick)", &mut || {
-        tools::postgres(place)?;
-        figures::leader_quick(place)
-    });
     step("doc tests", &mut || doctests::run(place));
     if scope == Scope::All {
         step("browser", &mut || browser::run(place));

@@ -94,6 +94,8 @@ impl Ground {
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), String> {
         // A new file each time: a file system may write one at once that is cut to nothing and filled again.
         said(std::fs::remove_file(&self.file))?;
+        // Who has the ledger in hand has what lies beside it too: what was seen here last.
+        let _ = std::fs::remove_file(format!("{}.seen", self.file));
         said(std::fs::write(&self.file, bytes))
     }
 
