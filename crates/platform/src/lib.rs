@@ -14,4 +14,5 @@ mod log;
 pub mod mask;
 pub mod process;
 pub mod proxy;
+mod signals;
 mod supervisor;

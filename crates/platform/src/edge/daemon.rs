@@ -33,6 +33,7 @@ use crate::guard::Ended;
 use crate::process::{self, Children};
 use crate::proxy::limits::CONNECTIONS_MAX;
 use crate::proxy::{self, ProxyLimits, Splitter};
+use crate::signals;
 use crate::supervisor::{DigestOf, Persistence, Revision, Surroundings};
 
 /// The timer of the grant: how late an expiry can be.
@@ -294,7 +295,7 @@ async fn serve(start: Start, environment: Lookup<'_>) -> Result<(), Error> {
         tokio::spawn(watch_grant(Arc::clone(&host))),
         tokio::spawn(follow_instances(Arc::clone(&host))),
         tokio::spawn(reap(Arc::clone(&host))),
-        tokio::spawn(watch_signals(stop)),
+        tokio::spawn(signals::watch(stop)),
     ];
     let desk = Desk { host: &host, environment };
     let mut told = stopped;
@@ -389,24 +390,6 @@ async fn reap(host: Arc<Host>) {
         tokio::time::sleep(Duration::from_millis(20)).await;
         host.around.children.reap();
     }
-}
-
-/// SIGTERM and SIGINT stop the edge; SIGHUP, which a closing terminal sends, does nothing.
-async fn watch_signals(stop: watch::Sender<bool>) {
-    let kinds = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup());
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(kinds.0), signal(kinds.1), signal(kinds.2))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
-        }
-    }
-    stop.send_replace(true);
 }
 
 /// Lets requests finish, then stops every instance, and at last whatever else is below us.

@@ -15,7 +15,6 @@ use delivery::{RolloutId, Timestamp};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use rustix::fs::FlockOperation;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::storage::{Action, Entry, Storage};
@@ -25,6 +24,7 @@ use super::{Error, GuardConfig, LOOK_MS};
 use crate::edge::control::{self, failure, json};
 use crate::edge::private_folder;
 use crate::proxy::boottime;
+use crate::signals;
 
 /// One guard at work.
 struct Post {
@@ -60,7 +60,7 @@ pub async fn run(config: GuardConfig) -> Result<(), Error> {
     let mut stopped = post.stop.subscribe();
     let answering = Arc::clone(&post);
     let tasks = [
-        tokio::spawn(watch_signals(post.stop.clone())),
+        tokio::spawn(signals::watch(post.stop.clone())),
         tokio::spawn(async move {
             let path = answering.config.socket.clone();
             let post = answering;
@@ -88,24 +88,6 @@ fn lock(config: &GuardConfig) -> Result<File, Error> {
         Ok(()) => Ok(file),
         Err(_) => Err(Error::AlreadyRunning { directory: config.state_directory.clone() }),
     }
-}
-
-/// SIGTERM and SIGINT end the guard; SIGHUP, which a closing terminal sends, does nothing.
-async fn watch_signals(stop: watch::Sender<bool>) {
-    let kinds = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup());
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(kinds.0), signal(kinds.1), signal(kinds.2))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
-        }
-    }
-    stop.send_replace(true);
 }
 
 impl Post {
