@@ -118,7 +118,15 @@ struct KeyArgs {
 impl KeyArgs {
     /// The ledger here, where its keys are needed.
     fn follower(&self, global: &Global) -> Result<Option<Follower>, Vec<Problem>> {
-        if self.keys.is_empty() { reader(&Project::open(global)?).map(Some) } else { Ok(None) }
+        if !self.keys.is_empty() {
+            return Ok(None);
+        }
+        let project = Project::open(global).map_err(|wrong| {
+            let hint = "without a project, name the key to trust: --key NAME+HASH+KEY";
+            let absent = |problem: &Problem| problem.code == Code::ManifestMissing;
+            wrong.into_iter().map(|it| if absent(&it) { it.hint(hint) } else { it }).collect::<Vec<_>>()
+        })?;
+        reader(&project).map(Some)
     }
 
     /// Whose signatures count.
