@@ -73,10 +73,12 @@ pub enum Error {
         detail: String,
     },
     /// Another process kept it locked for longer than we wait.
-    #[error("another process kept the ledger locked for {waited_ms} ms")]
+    #[error("another process kept the ledger locked for {waited_ms} ms{}", holder.as_ref().map(|who| format!(": {who}")).unwrap_or_default())]
     Locked {
         /// How long we waited, in milliseconds.
         waited_ms: u64,
+        /// Who holds it, for people, where the system tells.
+        holder: Option<String>,
     },
     /// Input or output failed. Whether the batch is recorded is known only after the next successful call.
     #[error("the disk failed under the ledger at {path}: {detail}")]
@@ -187,7 +189,7 @@ impl Error {
             ),
             Self::Locked { .. } => (
                 Code::StoreLocked,
-                "find the other process (such as a backup or an SQLite shell) and let it finish",
+                "let the other process finish (such as a backup or an SQLite shell); one that is stopped goes on with 'kill -CONT'",
             ),
             Self::Disk { .. } => {
                 (Code::StoreUnavailable, "check the disk and the system's log, then try again")

@@ -7,6 +7,7 @@
 //! the database and synced before anything else, because a failed fsync may have dropped log pages that look written.
 
 pub(super) mod copy;
+mod holder;
 mod schema;
 pub(super) mod upgrade;
 
@@ -104,15 +105,18 @@ pub(crate) fn meaning(path: &Utf8Path, error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full { path },
         Some(ErrorCode::ReadOnly) => Error::ReadOnly { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64 }
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => locked(&path),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Error::Unavailable { path, detail },
         Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::FileLockingProtocolFailed) => {
             Error::Disk { path, detail }
         }
         _ => Error::Damaged { detail },
     }
+}
+
+/// Somebody else kept a lock for longer than we wait.
+fn locked(path: &Utf8Path) -> Error {
+    Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64, holder: holder::holders(path) }
 }
 
 /// A connection for reading.
@@ -153,11 +157,7 @@ impl Writing {
             .connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
             .map_err(|error| meaning(&self.file.path, &error))?;
-        if busy == 0 {
-            Ok(())
-        } else {
-            Err(Error::Locked { waited_ms: schema::BUSY_TIMEOUT.as_millis() as u64 })
-        }
+        if busy == 0 { Ok(()) } else { Err(locked(&self.file.path)) }
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) fn meaning(place: &Utf8Path, error: &tokio_postgres::Error) -> Error 
     let detail = format!("{} (SQLSTATE {})", database.message(), database.code().code());
     let state = database.code();
     match &state.code()[..2] {
-        _ if *state == SqlState::LOCK_NOT_AVAILABLE => Error::Locked { waited_ms: LOCK_TIMEOUT_MS },
+        _ if *state == SqlState::LOCK_NOT_AVAILABLE => {
+            Error::Locked { waited_ms: LOCK_TIMEOUT_MS, holder: None }
+        }
         _ if *state == SqlState::DISK_FULL => Error::Full { path },
         _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => Error::ReadOnly { path },
         // Lost connections, lost races, a server that ends or begins or has no room for another client.

@@ -90,11 +90,27 @@ fn a_lock_that_is_not_given_back_is_reported() {
     let mut other = folder.sqlite();
     let held = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let error = ledger.append_blocking(&actor(), at(0), vec![event("a")]).unwrap_err();
-    assert_eq!(error, Error::Locked { waited_ms: 5_000 });
+    assert_eq!(error, Error::Locked { waited_ms: 5_000, holder: None });
     assert_eq!(error.problem().code, Code::StoreLocked);
     assert_eq!(records(&ledger).len(), 3, "reading goes on");
     drop(held);
     assert_eq!(ledger.append_blocking(&actor(), at(0), vec![event("a")]).unwrap()[0].sequence, 4);
+}
+
+#[test]
+fn whoever_is_stopped_while_it_closes_the_ledger_makes_nobody_wait_for_ever() {
+    let folder = Folder::with_records(3);
+    // The last one to close a ledger has it for itself for a moment; a process that is stopped then, for as long as it is.
+    let closing = folder.sqlite();
+    closing.execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN IMMEDIATE; COMMIT;").unwrap();
+    for error in [
+        Ledger::open(&folder.file(), Access::ReadOnly).map(drop).unwrap_err(),
+        Ledger::open(&folder.file(), Access::ReadWrite).map(drop).unwrap_err(),
+    ] {
+        assert_eq!(error, Error::Locked { waited_ms: 5_000, holder: None });
+    }
+    drop(closing);
+    assert_eq!(records(&folder.open()).len(), 3);
 }
 
 #[test]
@@ -108,7 +124,7 @@ fn every_error_tells_what_to_do() {
         Error::Newer { found: 3, known: 2, needs: None, kept: None },
         Error::Full { path: path.clone() },
         Error::Damaged { detail: detail() },
-        Error::Locked { waited_ms: 1 },
+        Error::Locked { waited_ms: 1, holder: None },
         Error::Disk { path: path.clone(), detail: detail() },
         Error::Interrupted { path: path.clone(), detail: detail() },
         Error::Undecided { path, detail: detail() },

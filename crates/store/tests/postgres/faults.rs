@@ -200,7 +200,7 @@ fn serialization_failures_and_locks_are_got_over() {
             .spawn(|| server.sql("BEGIN; SELECT * FROM trimtab_head FOR UPDATE; SELECT pg_sleep(7); COMMIT"));
         std::thread::sleep(Duration::from_millis(500));
         let refused = ledger.append_blocking(&actor(), at(0), vec![event("d")]).unwrap_err();
-        assert_eq!(refused, Error::Locked { waited_ms: 5_000 });
+        assert_eq!(refused, Error::Locked { waited_ms: 5_000, holder: None });
         held.join().unwrap()
     });
     other.unwrap();

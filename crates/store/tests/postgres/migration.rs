@@ -121,5 +121,5 @@ fn nobody_appends_to_the_original_meanwhile() {
         refused = refused.take().or_else(|| Some(late.append_blocking(&actor(), at(0), vec![event("late")])));
     })
     .unwrap();
-    assert_eq!(refused, Some(Err(Error::Locked { waited_ms: 5_000 })));
+    assert_eq!(refused, Some(Err(Error::Locked { waited_ms: 5_000, holder: None })));
 }

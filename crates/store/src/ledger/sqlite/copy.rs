@@ -12,7 +12,7 @@ use camino::Utf8Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema::{BUSY_TIMEOUT, open_reader, pragma};
+use super::schema::{open_reader, pragma};
 use super::upgrade::Schema;
 use super::{Moment, REMOVE_PERSON, meaning};
 use crate::error::Error;
@@ -58,7 +58,7 @@ pub(in crate::ledger) fn copy_of(
             match copied {
                 StepResult::Done => break,
                 StepResult::Busy | StepResult::Locked => {
-                    return Err(Error::Locked { waited_ms: BUSY_TIMEOUT.as_millis() as u64 });
+                    return Err(super::locked(to));
                 }
                 _ => {}
             }
@@ -108,7 +108,7 @@ pub(in crate::ledger) fn close(path: &Utf8Path) -> Result<(), Error> {
     if unlog(&connection).map_err(fault)? {
         return Ok(());
     }
-    Err(Error::Locked { waited_ms: 0 })
+    Err(Error::Locked { waited_ms: 0, holder: None })
 }
 
 /// A ledger that nobody else has open, and that nobody can open, for as long as this lives.
@@ -125,7 +125,7 @@ impl Hold {
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
         match unlog(&connection).map_err(fault) {
             Ok(true) => {}
-            Ok(false) => return Err(Error::Locked { waited_ms: 0 }),
+            Ok(false) => return Err(Error::Locked { waited_ms: 0, holder: None }),
             Err(Error::Damaged { .. }) => return Ok(Self { connection: None }),
             Err(other) => return Err(other),
         }

@@ -10,7 +10,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use delivery::seeded::{self, Bug};
@@ -209,18 +209,27 @@ pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i6
 /// Switching to WAL and recovering a log answer "busy" without waiting when two processes open at once.
 fn retry_busy<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     const PAUSE: Duration = Duration::from_millis(10);
-    let mut left = BUSY_TIMEOUT.as_millis() / PAUSE.as_millis();
+    // By the clock: an attempt may wait as long by itself, so a number of attempts would be no bound.
+    let deadline = now() + BUSY_TIMEOUT;
     loop {
         match attempt() {
             Err(error)
-                if left > 0 && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) =>
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && now() < deadline =>
             {
-                left -= 1;
                 std::thread::sleep(PAUSE);
             }
             other => return other,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a lock is waited for; simulated time stands still meanwhile"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Makes the directory and the file when they are missing, and sees whether the file may be written.
