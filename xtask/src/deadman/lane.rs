@@ -202,12 +202,14 @@ impl<'a> Lane<'a> {
         let mut harm = if reached { self.strike(fault, &mut controller)? } else { Harm::default() };
         let records = self.shop.records(base)?;
         let hit = reached && self.count(fault, raised, &records);
+        let mut taken_back = false;
         if hit {
             let seen = self.settle(fault, struck, &harm)?;
+            taken_back = raised || seen.0.is_some();
             self.judge(fault, raised, struck, seen);
         }
         if harm.stopped.is_some() {
-            self.wake(&mut harm);
+            self.wake(&mut harm, taken_back);
         }
         drop(harm);
         self.recover(fault, controller, base)
@@ -360,8 +362,9 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Wakes what was stopped: whatever it was about to do must not give the canary traffic for long.
-    fn wake(&mut self, harm: &mut Harm) {
+    /// Wakes what was stopped: whatever it was about to do must not give a canary traffic for long whose traffic was taken back.
+    /// One that had none yet has lost nothing, and its controller may go on.
+    fn wake(&mut self, harm: &mut Harm, taken_back: bool) {
         let (mut first, mut last) = (None, None);
         harm.stopped = None;
         let woken = process::now();
@@ -373,7 +376,7 @@ impl<'a> Lane<'a> {
             }
             std::thread::sleep(LOOK);
         }
-        if let (Some(first), Some(last)) = (first, last) {
+        if let (true, Some(first), Some(last)) = (taken_back, first, last) {
             self.tally.woken.push(last.duration_since(first).as_secs_f64());
         }
     }
