@@ -39,7 +39,10 @@ impl Record {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) number: u64,
+    /// When it had taken place.
     pub(crate) at: Timestamp,
+    /// How long before that the edge had taken the command up.
+    pub(crate) took: Duration,
     pub(crate) effect: String,
     pub(crate) rollout: Option<String>,
     pub(crate) sequence: Option<u32>,
@@ -55,6 +58,7 @@ impl Entry {
         Ok(Self {
             number: value["number"].as_u64().unwrap_or(0),
             at: value["at"].as_str().unwrap_or_default().parse().map_err(|error| wrong(&error))?,
+            took: Duration::from_millis(value["took_ms"].as_u64().unwrap_or(0)),
             effect: value["effect"].as_str().unwrap_or_default().to_owned(),
             rollout: value["rollout"].as_str().map(str::to_owned),
             sequence: value["sequence"].as_u64().map(|sequence| sequence as u32),

@@ -94,6 +94,7 @@ impl World {
         self.journal.push(Entry {
             number,
             at: at(self.records.len() as u64),
+            took: Duration::ZERO,
             effect: effect.into(),
             rollout: Some(plan().id.to_string()),
             sequence: (effect != "expire").then_some(self.sequence),

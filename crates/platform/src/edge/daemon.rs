@@ -246,6 +246,7 @@ fn forget_canary(state: &mut State, boot: &str, clock: &dyn Clock, ended: Option
         state.note(Entry {
             number: 0,
             at: clock.now(),
+            took_ms: None,
             boot: boot.to_owned(),
             effect: "expire".into(),
             rollout: Some(exposure.rollout.clone()),

@@ -123,24 +123,23 @@ impl Desk<'_> {
         };
         if let Err(reason) = proven {
             self.drop_revision(&spec.id).await;
-            let entry = self.host.command_entry(command, "start", self.host.books().weight, "refused");
+            let entry = self.entry_since(began, command, "start", "refused");
             return self.conclude(command, Outcome::Refused { detail: reason }, Some(entry)).await;
         }
-        let weight = {
+        {
             let mut books = self.host.books();
             if let Some(record) = books.state.revisions.get_mut(&spec.id) {
                 record.proven = true;
             }
             self.host.route(&books);
-            books.weight
-        };
+        }
         let took = text::duration(began.elapsed().as_millis() as u64);
         let mut detail =
             format!("{} ready in {took}", text::count(u64::from(spec.instances.max(1)), "instance"));
         if !missing.is_empty() {
             detail = format!("{detail}; not set: {}", missing.join(", "));
         }
-        let entry = self.host.command_entry(command, "start", weight, "applied");
+        let entry = self.entry_since(began, command, "start", "applied");
         let concluded = self.conclude(command, Outcome::Applied { detail }, Some(entry)).await;
         if concluded.is_err() {
             self.drop_revision(&spec.id).await;
@@ -182,8 +181,15 @@ impl Desk<'_> {
             Some(left) => applied(&format!("stopped in {took}; {} cut off", text::count(left, "request"))),
             None => applied(&format!("stopped in {took}, after the whole time to drain")),
         };
-        let entry = self.host.command_entry(command, "retire", self.host.books().weight, "applied");
+        let entry = self.entry_since(began, command, "retire", "applied");
         self.conclude(command, outcome, Some(entry)).await
+    }
+
+    /// A journal entry about a command that was taken up at `began` and has just been carried out.
+    fn entry_since(&self, began: Instant, command: &Command, effect: &str, outcome: &str) -> Entry {
+        let weight = self.host.books().weight;
+        let entry = self.host.command_entry(command, effect, weight, outcome);
+        Entry { took_ms: Some(began.elapsed().as_millis() as u64), ..entry }
     }
 
     /// Stops a revision and forgets it.

@@ -326,6 +326,7 @@ impl Host {
         Entry {
             number: 0,
             at: self.around.clock.now(),
+            took_ms: None,
             boot: self.boot.clone(),
             effect: effect.to_owned(),
             rollout: exposure.map(|exposure| exposure.rollout.clone()),
@@ -348,6 +349,7 @@ impl Host {
         Entry {
             number: 0,
             at: self.around.clock.now(),
+            took_ms: None,
             boot: self.boot.clone(),
             effect: effect.to_owned(),
             rollout: Some(command.rollout.clone()),

@@ -112,7 +112,11 @@ pub(super) struct Exposure {
 pub(super) struct Entry {
     /// From 1, without gaps.
     pub(super) number: u64,
+    /// When it had taken place.
     pub(super) at: Timestamp,
+    /// How long it took from when the command was taken up, in milliseconds, where it takes long: a start, a retirement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) took_ms: Option<u64>,
     pub(super) boot: String,
     /// `start`, `set-weight`, `promote`, `retire`, `expire`, `lower`.
     pub(super) effect: String,
@@ -367,6 +371,7 @@ mod tests {
         Entry {
             number: 0,
             at: Timestamp::UNIX_EPOCH,
+            took_ms: None,
             boot: "b".into(),
             effect: "lower".into(),
             rollout: None,
