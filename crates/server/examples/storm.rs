@@ -20,8 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connections that send events.
+/// Connections that send events as fast as they are answered, to see how many the server takes.
 const SENDERS: u64 = 48;
+/// Connections that send events at a given rate, answered or not: more than the server works on at once, or it would have to refuse none.
+const SENDERS_OF_STORM: u64 = 1_024;
 /// Events in every second request; the others carry one.
 const BATCH: u64 = 63;
 /// Streams that are asked for at the same time.
@@ -96,8 +98,11 @@ async fn main() -> Result<(), Failure> {
         };
         work.spawn(read(storm.clone(), socket, pace));
     }
-    for number in 0..SENDERS {
-        work.spawn(send(storm.clone(), number, rate));
+    let senders = if rate == 0 { SENDERS } else { SENDERS_OF_STORM };
+    // Between two requests of a sender; the requests of two have BATCH + 1 events together.
+    let pause = Duration::from_micros((1_000_000 * senders * (BATCH + 1) / 2).checked_div(rate).unwrap_or(0));
+    for number in 0..senders {
+        work.spawn(send(storm.clone(), number, pause));
     }
     let (drippers, swampers) = if streams == 0 { (0, 0) } else { (DRIPPERS, SWAMPERS) };
     for number in 0..drippers {
@@ -196,10 +201,11 @@ struct Head {
     status: u16,
     length: usize,
     wait: bool,
+    close: bool,
 }
 
 async fn head_of(socket: &mut BufReader<TcpStream>) -> Result<Head, Failure> {
-    let mut head = Head { status: 0, length: 0, wait: false };
+    let mut head = Head { status: 0, length: 0, wait: false, close: false };
     let mut line = String::new();
     loop {
         line.clear();
@@ -216,6 +222,7 @@ async fn head_of(socket: &mut BufReader<TcpStream>) -> Result<Head, Failure> {
             head.length = length.parse()?;
         }
         head.wait |= text.starts_with("retry-after: ");
+        head.close |= text == "connection: close";
     }
 }
 
@@ -265,42 +272,54 @@ async fn follow(storm: &Storm, socket: &mut BufReader<TcpStream>) -> bool {
     }
 }
 
-async fn send(storm: Arc<Storm>, sender: u64, rate: u64) {
-    let pause = Duration::from_micros(1_000_000 * SENDERS * (BATCH + 1) / 2 / rate.max(1));
+/// Sends one request after the other, each again until it is taken.
+async fn send(storm: Arc<Storm>, sender: u64, pause: Duration) {
+    // Not all in the same moment.
+    sleep(pause.mul_f64((sender as f64 * 0.618).fract())).await;
     let mut tick = interval(pause.max(Duration::from_micros(1)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut next, mut socket) = (0, None);
     let mut large = sender.is_multiple_of(2);
     while Instant::now() < storm.until {
-        if rate > 0 {
-            tick.tick().await;
-        }
         large = !large;
         let events = if large { BATCH } else { 1 };
-        add(&storm.counts.offered, events);
-        let request = storm.request(next, events, sender);
+        let first = next;
+        let request = storm.request(first, events, sender);
         next += events;
-        // An answer that is under way when the storm ends is still waited for.
-        let patience = storm.until + Duration::from_secs(20);
-        let exchanged = timeout_at(patience, exchange(&storm, &mut socket, &request, sender, next - events));
-        if !matches!(exchanged.await, Ok(Ok(()))) {
-            add(&storm.counts.broken, 1);
-            socket = None;
-            sleep(Duration::from_millis(20)).await;
+        loop {
+            if !pause.is_zero() {
+                tick.tick().await;
+            }
+            if Instant::now() >= storm.until {
+                return;
+            }
+            add(&storm.counts.offered, events);
+            // An answer that is under way when the storm ends is still waited for.
+            let patience = storm.until + Duration::from_secs(20);
+            match timeout_at(patience, exchange(&storm, &mut socket, &request, sender, first)).await {
+                Ok(Ok(true)) => break,
+                Ok(Ok(false)) => {}
+                _ => {
+                    add(&storm.counts.broken, 1);
+                    socket = None;
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
         }
     }
 }
 
+/// One request and its answer; whether it was taken.
 async fn exchange(
     storm: &Storm,
     socket: &mut Option<BufReader<TcpStream>>,
     request: &[u8],
     sender: u64,
     first: u64,
-) -> Result<(), Failure> {
-    let open = match socket {
-        Some(open) => open,
-        None => socket.insert(BufReader::new(TcpStream::connect(storm.address).await?)),
+) -> Result<bool, Failure> {
+    let open = match socket.take_if(|open| closed(open)) {
+        None if socket.is_some() => socket.as_mut().ok_or("no connection")?,
+        _ => socket.insert(BufReader::new(TcpStream::connect(storm.address).await?)),
     };
     // Refused before it was read: the answer is there although the request could not be sent whole.
     let sent = open.get_mut().write_all(request).await;
@@ -324,10 +343,16 @@ async fn exchange(
         }
         _ => add(&storm.counts.other, 1),
     }
-    if sent.is_err() {
+    if sent.is_err() || head.close {
         *socket = None;
     }
-    Ok(())
+    Ok(head.status == 200)
+}
+
+/// Whether the server has closed the connection since the last answer: it need not wait for the next request.
+fn closed(open: &BufReader<TcpStream>) -> bool {
+    let mut byte = [0];
+    !matches!(open.get_ref().try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// Sends a head, or after a whole head a body, a byte at a time, for ever.

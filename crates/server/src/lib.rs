@@ -11,6 +11,7 @@ mod admission;
 mod api;
 mod app;
 mod assets;
+mod bulk;
 mod cdevents;
 mod chart;
 mod chronicle;
@@ -40,6 +41,7 @@ use delivery::{Clock, Problem};
 use tokio::sync::watch;
 
 use app::App;
+use bulk::Bulk;
 use intake::Intake;
 pub use limits::Limits;
 pub use operations::{Approval, Operations, Rules};
@@ -114,6 +116,7 @@ pub struct Running {
     serve: tokio::task::JoinHandle<()>,
     follow: tokio::task::JoinHandle<()>,
     intake: tokio::task::JoinHandle<()>,
+    bulk: Arc<Bulk>,
 }
 
 impl Running {
@@ -137,6 +140,7 @@ impl Running {
         }
         let _ = self.follow.await;
         let _ = self.intake.await;
+        drop(self.bulk);
     }
 }
 
@@ -149,6 +153,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let problem = |source| Error::Listen { address: asked, source };
     let listener = tokio::net::TcpListener::bind(asked).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
+    let bulk = Arc::new(Bulk::start().map_err(problem)?);
     let (stop, stopped) = watch::channel(false);
     let limits = config.limits;
     let (intake, waiting) = Intake::new(limits.reports_waiting);
@@ -159,8 +164,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let app = Arc::new(opened.await.map_err(|error| problem(std::io::Error::other(error)))??);
     let url = app.guard.url();
     let follow = tokio::spawn(app::follow(app.clone()));
-    let intake = tokio::spawn(intake::run(app.clone(), waiting));
+    let recording = intake::run(app.clone(), waiting);
+    let intake = match bulk.handle() {
+        Some(bulk) => bulk.spawn(recording),
+        None => tokio::spawn(recording),
+    };
     let router = routes::router(app);
-    let serve = tokio::spawn(listen::serve(listener, router, limits, stopped));
-    Ok(Running { address, url, stop, serve, follow, intake })
+    let serve = tokio::spawn(listen::serve(listener, router, limits, stopped, bulk.clone()));
+    Ok(Running { address, url, stop, serve, follow, intake, bulk })
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::bulk::{Bulk, may_wait};
 use crate::limits::Limits;
 use crate::stall::Impatient;
 
@@ -27,6 +28,7 @@ pub(crate) async fn serve(
     router: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
+    bulk: Arc<Bulk>,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
@@ -49,12 +51,25 @@ pub(crate) async fn serve(
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(
-            builder.serve_connection(TokioIo::new(Impatient::new(stream, limits.stalled_within)), service),
-        );
+        let (builder, watcher, bulk) = (builder.clone(), graceful.watcher(), bulk.clone());
+        let mut stopping = stopped.clone();
         connections.spawn(async move {
-            // A peer that breaks off is no news.
-            let _ = connection.await;
+            let first = tokio::time::timeout(limits.head_within, may_wait(&stream));
+            let first = tokio::select! {
+                first = first => first.ok(),
+                _ = stopping.wait_for(|stop| *stop) => None,
+            };
+            // Nothing was asked: there is nothing to answer.
+            let Some(may_wait) = first else { return };
+            let answering = async move {
+                let socket = TokioIo::new(Impatient::new(stream, limits.stalled_within));
+                // A peer that breaks off is no news.
+                let _ = watcher.watch(builder.serve_connection(socket, service)).await;
+            };
+            match bulk.handle().filter(|_| may_wait) {
+                Some(bulk) => drop(bulk.spawn(answering).await),
+                None => answering.await,
+            }
             drop(place);
         });
     }
@@ -76,7 +91,8 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "here" }));
         let limits = Limits { connections: 4, head_within: Duration::from_millis(200), ..Limits::default() };
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(serve(listener, router, limits, stopped));
+        let bulk = Arc::new(Bulk::start().unwrap());
+        let server = tokio::spawn(serve(listener, router, limits, stopped, bulk));
         let mut half_sent = Vec::new();
         for _ in 0..12 {
             let mut socket = TcpStream::connect(address).await.unwrap();

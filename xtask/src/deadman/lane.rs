@@ -285,7 +285,8 @@ impl<'a> Lane<'a> {
 
     /// As a service manager would.
     fn start_guard(&self) -> Result<(), String> {
-        let line = "setsid \"$0\" guard run --environment production </dev/null >/dev/null 2>&1 &";
+        let line =
+            "setsid \"$0\" guard run --environment production </dev/null >>.trimtab/guard-run.log 2>&1 &";
         let program = self.options.program.as_str();
         process::ask(Utf8Path::new("sh"), &["-c", line, program], self.shop.repository()).map(drop)
     }

@@ -26,6 +26,10 @@ use crate::edge::private_folder;
 use crate::proxy::boottime;
 use crate::signals;
 
+/// How long another guard's lock is waited for.
+const LOCKED_WITHIN: Duration = Duration::from_secs(3);
+const LOCK_TRIED_EVERY: Duration = Duration::from_millis(20);
+
 /// One guard at work.
 struct Post {
     config: GuardConfig,
@@ -54,7 +58,7 @@ pub async fn run(config: GuardConfig) -> Result<(), Error> {
     let refuse =
         |error: crate::edge::Error| Error::Start { reason: error.to_string(), log: config.log.clone() };
     private_folder(&config.state_directory).map_err(refuse)?;
-    let _lock = lock(&config)?;
+    let _lock = lock(&config).await?;
     let listener = control::bind(&config.socket).map_err(refuse)?;
     let post = Arc::new(Post::take(config).await);
     let mut stopped = post.stop.subscribe();
@@ -79,15 +83,20 @@ pub async fn run(config: GuardConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// One guard for each state directory, held until the process ends, however it ends.
-fn lock(config: &GuardConfig) -> Result<File, Error> {
+/// One guard for each state directory, held until the process ends, however it ends. Waits a little: the system takes its time to
+/// clear away a guard that was killed a moment ago.
+async fn lock(config: &GuardConfig) -> Result<File, Error> {
     let path = config.state_directory.join("guard.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(Error::start("open", &path, &config.log))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => Err(Error::AlreadyRunning { directory: config.state_directory.clone() }),
+    let deadline = tokio::time::Instant::now() + LOCKED_WITHIN;
+    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if tokio::time::Instant::now() > deadline {
+            return Err(Error::AlreadyRunning { directory: config.state_directory.clone() });
+        }
+        tokio::time::sleep(LOCK_TRIED_EVERY).await;
     }
+    Ok(file)
 }
 
 impl Post {
