@@ -10,6 +10,7 @@ mod leases;
 mod migration;
 mod proxy;
 mod servers;
+mod tls;
 
 use delivery::{Actor, Event, Timestamp};
 
