@@ -8,6 +8,7 @@ mod faults;
 mod ground;
 mod leases;
 mod migration;
+mod processes;
 mod proxy;
 mod servers;
 mod tls;
