@@ -54,6 +54,7 @@ fn main() -> Outcome {
     timed("back up (copied, verified, synced)", || {
         Ok(backup::write(&path, &blobs, &to, Timestamp::UNIX_EPOCH)?)
     })?;
+    timed("check it", || Ok(backup::check(&to)?))?;
     let restore = |name: &str, until| {
         let target = root.join(name).join("ledger.db");
         std::fs::create_dir(root.join(name))?;

@@ -22,8 +22,6 @@ use delivery::{Digest, Problem};
 
 /// The largest blob in bytes. Checked before it is read.
 pub const BLOB_BYTES_MAX: u64 = ARTIFACT_BYTES_MAX;
-/// From so many files on, one sync of the whole file system is cheaper than one for each.
-const SYNC_ALL_FROM_FILES: usize = 16;
 /// Files that are held open at once while many are stored.
 const STAGED_FILES_MAX: usize = 256;
 const CHUNK_BYTES: usize = 128 << 10;
@@ -277,16 +275,13 @@ impl Blobs {
         self.keep(temporary, key, size)
     }
 
-    /// Stores many files for the price of few syncs: all are written, then the file system is synced once, then all are
-    /// renamed into place. For a handful of files one sync each is cheaper.
+    /// Stores many files for the price of few waits: all are written, then synced, which finds most of them on the disk
+    /// already, then renamed into place; each folder is synced once.
     pub(crate) fn put_files<'a>(
         &self,
         space: Space,
         paths: impl ExactSizeIterator<Item = &'a Path>,
     ) -> Result<Vec<(Key, u64)>, BlobError> {
-        if paths.len() < SYNC_ALL_FROM_FILES {
-            return paths.map(|path| self.put_file_in(space, path)).collect();
-        }
         let mut stored = Vec::with_capacity(paths.len());
         let mut parents = BTreeSet::new();
         let mut paths = paths.peekable();
@@ -300,8 +295,9 @@ impl Blobs {
                 }
                 stored.push((key, size));
             }
-            let Some((first, _)) = staged.first() else { continue };
-            rustix::fs::syncfs(&first.file).map_err(|error| at(&first.path)(error.into()))?;
+            for (temporary, _) in &staged {
+                temporary.file.sync_all().map_err(at(&temporary.path))?;
+            }
             for (temporary, key) in staged {
                 parents.insert(self.place(temporary, key)?);
             }

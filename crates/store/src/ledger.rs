@@ -197,7 +197,7 @@ impl Ledger {
                 })
             }
         };
-        let reader = database.open_reader()?;
+        let reader = writer::patiently(|| database.open_reader())?;
         let readers = if reader.lasting() { vec![reader] } else { Vec::new() };
         let inner =
             Inner { database, readers: Mutex::new(readers), size, polled: Mutex::new(None), appender };

@@ -5,4 +5,4 @@
 
 mod postgres;
 
-pub use postgres::{PostgresServer, Stop};
+pub use postgres::{PostgresServer, ServerCertificate, Stop};

@@ -1,9 +1,11 @@
-//! A PostgreSQL server that listens on a unix socket in its own folder and trusts whoever may open that.
+//! A PostgreSQL server that listens on a unix socket in its own folder and trusts whoever may open that; if a test asks for it, on
+//! a loopback port too, with TLS or without.
 //!
 //! PostgreSQL does not run as root, so root runs it as the user `postgres`. Invariant: its settings are those that matter for
 //! durability as PostgreSQL ships them (`fsync`, `synchronous_commit`, `full_page_writes` on), unless a test says otherwise.
 
 use std::fs::Permissions;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -15,7 +17,7 @@ use tempfile::TempDir;
 
 /// Where Debian keeps what it does not put into the path.
 const DEBIAN: &str = "/usr/lib/postgresql";
-/// Part of the socket's name only; each server has a folder of its own.
+/// Part of the socket's name only, unless it listens on loopback; each server has a folder of its own.
 const PORT: u16 = 5_432;
 const READY_TRIES: u32 = 600;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -35,8 +37,18 @@ pub struct PostgresServer {
     folder: TempDir,
     programs: Utf8PathBuf,
     user: Option<u32>,
+    port: u16,
     settings: Vec<String>,
     child: Option<Child>,
+}
+
+/// What a server shows of itself to whoever connects with TLS, as PEM.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerCertificate<'a> {
+    /// Its certificate.
+    pub certificate: &'a str,
+    /// The key that goes with it.
+    pub key: &'a str,
 }
 
 impl PostgresServer {
@@ -47,13 +59,41 @@ impl PostgresServer {
 
     /// [`Self::start`] with settings, such as `fsync=off`.
     pub fn start_with(settings: &[&str]) -> Result<Self, String> {
+        let mut server = Self::made(PORT, settings)?;
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// A server that also listens on 127.0.0.1, on a free port; with TLS when it gets a certificate.
+    pub fn start_on_loopback(shown: Option<ServerCertificate<'_>>) -> Result<Self, String> {
+        let words = |error: std::io::Error| error.to_string();
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(words)?;
+        let mut server = Self::made(free.port(), &["listen_addresses=127.0.0.1"])?;
+        if let Some(ServerCertificate { certificate, key }) = shown {
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                let path = server.data().join(name);
+                std::fs::write(&path, text).map_err(words)?;
+                std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(words)?;
+                chown(&path, server.user, None).map_err(words)?;
+            }
+            server.settings.push("ssl=on".to_owned());
+        }
+        server.resume()?;
+        Ok(server)
+    }
+
+    fn made(port: u16, settings: &[&str]) -> Result<Self, String> {
         let programs = programs()?;
         let folder = TempDir::with_prefix("pg").map_err(|error| format!("no temporary folder: {error}"))?;
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut server = Self { folder, programs, user: user()?, settings, child: None };
+        let server = Self { folder, programs, user: user()?, port, settings, child: None };
         server.make()?;
-        server.resume()?;
         Ok(server)
+    }
+
+    /// The port that it listens on, which is a part of its socket's name too.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The folder with the socket.
@@ -63,7 +103,7 @@ impl PostgresServer {
 
     /// The socket itself.
     pub fn socket(&self) -> Utf8PathBuf {
-        self.folder().join(format!(".s.PGSQL.{PORT}"))
+        self.folder().join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// The address of its database, for the tables of one schema. An empty name is the public one.
@@ -83,7 +123,14 @@ impl PostgresServer {
     pub fn resume(&mut self) -> Result<(), String> {
         let log = std::fs::File::create(self.folder().join("log")).map_err(|error| error.to_string())?;
         let mut command = self.command("postgres");
-        command.args(["-D", self.data().as_str(), "-k", self.folder().as_str(), "-p", &PORT.to_string()]);
+        command.args([
+            "-D",
+            self.data().as_str(),
+            "-k",
+            self.folder().as_str(),
+            "-p",
+            &self.port.to_string(),
+        ]);
         command.args(["-c", "listen_addresses=", "-c", "max_connections=200"]);
         self.settings.iter().for_each(|setting| {
             command.args(["-c", setting]);
@@ -127,7 +174,7 @@ impl PostgresServer {
             "-h",
             self.folder().as_str(),
             "-p",
-            &PORT.to_string(),
+            &self.port.to_string(),
             "-U",
             "trimtab",
             "-d",

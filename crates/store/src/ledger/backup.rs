@@ -264,15 +264,28 @@ impl Drop for Part {
     }
 }
 
-/// One sync for all that was written in a folder's file system: there may be thousands of blobs.
+/// Syncs every file and folder below the folder, and the folder itself. Not the whole file system: what others write there is
+/// not ours to wait for, and can be gigabytes.
 pub(super) fn sync_all(folder: &Utf8Path) -> Result<(), BackupError> {
-    let open = File::open(folder).map_err(at(folder))?;
-    rustix::fs::syncfs(&open).map_err(|error| at(folder)(error.into()))
+    for entry in folder.read_dir_utf8().map_err(at(folder))? {
+        let entry = entry.map_err(at(folder))?;
+        let kind = entry.file_type().map_err(at(entry.path()))?;
+        if kind.is_dir() {
+            sync_all(entry.path())?;
+        } else if kind.is_file() {
+            sync(entry.path())?;
+        }
+    }
+    sync(folder)
+}
+
+fn sync(path: &Utf8Path) -> Result<(), BackupError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(at(path))
 }
 
 pub(super) fn sync_parent(path: &Utf8Path) -> Result<(), BackupError> {
     let parent = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
-    File::open(parent).and_then(|folder| folder.sync_all()).map_err(at(parent))
+    sync(parent)
 }
 
 /// Writes a backup of the ledger and the blobs while others append. Blocks the thread.

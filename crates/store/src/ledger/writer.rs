@@ -142,7 +142,14 @@ impl Writer {
         let witness = database.witness().map(Witness::at);
         let mut writer =
             Self { database, connection: None, known: None, failed: false, witness, sizes, salts };
-        match writer.connect() {
+        let opened = patiently(|| {
+            let connected = writer.connect();
+            if matches!(connected, Err(Error::Interrupted { .. })) {
+                writer.distrust();
+            }
+            connected
+        });
+        match opened {
             Ok(()) | Err(Error::Damaged { .. } | Error::Older { .. }) => Ok(writer),
             Err(other) => Err(other),
         }
@@ -317,4 +324,15 @@ fn stage(
     head.last_at = Some(at);
     request.events.iter().try_for_each(|event| register.heed(transaction, event))?;
     Ok(Placed { after, at: stamp })
+}
+
+/// Does again what was interrupted before anything was recorded, a few times.
+pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..TRIES {
+        match work() {
+            Err(Error::Interrupted { .. }) => {}
+            other => return other,
+        }
+    }
+    work()
 }

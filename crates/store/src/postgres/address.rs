@@ -3,8 +3,9 @@
 //! The address is a `postgresql://` URL. What it leaves out comes from the variables that every PostgreSQL client knows (PGHOST,
 //! PGPORT, PGUSER, PGDATABASE, PGPASSWORD, PGPASSFILE, PGOPTIONS), and the password from there or from the password file alone.
 //!
-//! Invariant: an address in hand holds no password that was written in it, and leads to this machine: connections are not
-//! encrypted, so any other host is refused.
+//! How the connection is encrypted is said in it too; `tls` reads that.
+//!
+//! Invariant: an address in hand holds no password that was written in it.
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 
+use super::tls::{Distance, Encryption, Wish};
 use crate::error::Error;
 
 const PORT: u16 = 5_432;
@@ -28,6 +30,7 @@ const PASSWORD_FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     config: Config,
+    encryption: Encryption,
     name: Utf8PathBuf,
 }
 
@@ -44,14 +47,15 @@ impl Address {
         if !Self::looks_like(text) {
             return Err(refused("an address begins with postgresql://".to_owned()));
         }
+        let (place, wish) = Wish::taken_from(text);
         let mut config: Config =
-            text.parse().map_err(|error| refused(format!("it is not an address: {error}")))?;
+            place.parse().map_err(|error| refused(format!("it is not an address: {error}")))?;
         if config.get_password().is_some() {
             let detail = "it holds a password; put it into the variable PGPASSWORD or into ~/.pgpass";
             return Err(refused(detail.to_owned()));
         }
         complete(&mut config, &given).map_err(&refused)?;
-        encrypted_or_near(&config, given("PGSSLMODE").as_deref()).map_err(&refused)?;
+        let encryption = wish.decided(distance(&config), &given).map_err(&refused)?;
         let password = match given("PGPASSWORD") {
             Some(password) => Some(password),
             None => password_from_file(&config, &given).map_err(&refused)?,
@@ -60,13 +64,13 @@ impl Address {
             config.password(password);
         }
         config
-            .ssl_mode(SslMode::Disable)
+            .ssl_mode(encryption.ssl_mode())
             .application_name("trimtab")
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(Duration::from_secs(10))
             .keepalives_idle(Duration::from_secs(10));
         let name = Utf8PathBuf::from(name(&config));
-        Ok(Self { config, name })
+        Ok(Self { config, encryption, name })
     }
 
     /// As messages name it.
@@ -76,6 +80,10 @@ impl Address {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 }
 
@@ -116,29 +124,20 @@ fn complete(config: &mut Config, given: &dyn Fn(&str) -> Option<String>) -> Resu
     Ok(())
 }
 
-/// Refuses to send records, and perhaps a password, over a network in clear.
-fn encrypted_or_near(config: &Config, ssl_mode: Option<&str>) -> Result<(), String> {
-    let wants_tls = matches!(ssl_mode, Some("require" | "verify-ca" | "verify-full"));
-    if wants_tls || config.get_ssl_mode() == SslMode::Require {
-        return Err("it asks for TLS, which Trimtab does not speak to PostgreSQL; \
-                    lead the connection through a local tunnel that does"
-            .to_owned());
-    }
+/// How far the farthest of its hosts is.
+fn distance(config: &Config) -> Distance {
     let near = |host: &Host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
             name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
         }
     };
-    let far = config.get_hosts().iter().find(|host| !near(host));
-    match far {
-        None if config.get_hostaddrs().iter().all(IpAddr::is_loopback) => Ok(()),
-        _ => Err(
-            "the server is on another machine, and Trimtab does not speak TLS to PostgreSQL: records and \
-                  password would cross the network in clear; lead the connection through a local tunnel"
-                .to_owned(),
-        ),
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    if !hosts.iter().all(near) || !addresses.iter().all(IpAddr::is_loopback) {
+        return Distance::Far;
     }
+    let sockets = addresses.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_)));
+    if sockets { Distance::Socket } else { Distance::Loopback }
 }
 
 fn first_host(config: &Config) -> String {
@@ -215,6 +214,8 @@ fn fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn nothing(_: &str) -> Option<String> {
@@ -247,16 +248,41 @@ mod tests {
     }
 
     #[test]
-    fn nothing_crosses_a_network_in_clear() {
+    fn nothing_crosses_a_network_in_clear_unless_that_was_said() {
+        let mode = |text: &str| {
+            let address = Address::parse(&format!("postgresql://ana@{text}"), &nothing)?;
+            Ok::<_, Error>(address.config().get_ssl_mode())
+        };
         for far in ["db.example.org", "192.0.2.1", "[2001:db8::1]"] {
-            let error = Address::parse(&format!("postgresql://ana@{far}/ledger"), &nothing).unwrap_err();
-            assert!(error.to_string().contains("tunnel"), "{error}");
+            assert_eq!(mode(&format!("{far}/ledger")), Ok(SslMode::Require), "{far}");
+            assert_eq!(mode(&format!("{far}/ledger?sslmode=disable")), Ok(SslMode::Disable), "{far}");
         }
         for near in ["localhost", "127.0.0.1", "[::1]", "%2Ftmp"] {
-            Address::parse(&format!("postgresql://ana@{near}/ledger"), &nothing).unwrap();
+            assert_eq!(mode(&format!("{near}/ledger")), Ok(SslMode::Disable), "{near}");
         }
-        assert!(Address::parse("postgresql://ana@localhost/ledger?sslmode=require", &nothing).is_err());
-        assert!(Address::parse("postgresql://ana@localhost/x?hostaddr=192.0.2.1", &nothing).is_err());
+        assert_eq!(mode("localhost/x?sslmode=require"), Ok(SslMode::Require));
+        assert_eq!(mode("localhost/x?sslmode=prefer&connect_timeout=3"), Ok(SslMode::Prefer));
+        assert_eq!(mode("localhost/x?hostaddr=192.0.2.1"), Ok(SslMode::Require));
+        // As with every client, a socket has no TLS.
+        assert_eq!(mode("%2Ftmp/x?sslmode=verify-full"), Ok(SslMode::Disable));
+        for (wrong, word) in [
+            ("db/x?sslmode=allow", "verify-full"),
+            ("db/x?sslmode=verify-ca", "sslrootcert"),
+            ("db/x?sslmode=require&sslrootcert=system", "verify-full"),
+        ] {
+            let error = mode(wrong).unwrap_err().to_string();
+            assert!(error.contains(word), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_the_server_may_come_from_variables() {
+        let variables = |name: &str| (name == "PGSSLMODE").then(|| "disable".to_owned());
+        let address = Address::parse("postgresql://ana@db.example.org/x", &variables).unwrap();
+        assert_eq!(address.config().get_ssl_mode(), SslMode::Disable);
+        let address =
+            Address::parse("postgresql://ana@db.example.org/x?sslmode=verify-full", &variables).unwrap();
+        assert_eq!(address.config().get_ssl_mode(), SslMode::Require, "the address comes first");
     }
 
     #[test]

@@ -86,8 +86,8 @@ impl Link {
         background: &Arc<Background>,
         settings: &'static str,
     ) -> Result<Self, Error> {
-        let (name, config) = (address.name().to_owned(), address.config().clone());
-        let connected = background.wait(async move { connect(&name, &config, settings).await });
+        let whither = address.clone();
+        let connected = background.wait(async move { connect(&whither, settings).await });
         let client = connected.unwrap_or(Err(Error::Stopped))?;
         Ok(Self {
             client: Arc::new(client),
@@ -102,7 +102,7 @@ impl Link {
         background: &Arc<Background>,
         settings: &'static str,
     ) -> Result<Self, Error> {
-        let attempt = attempt(address.name(), address.config(), settings);
+        let attempt = attempt(address, settings);
         let client = tokio::time::timeout(ANSWER_TIMEOUT, attempt)
             .await
             .unwrap_or_else(|_| Err(silent(address.name())))?;
@@ -173,19 +173,35 @@ fn silent(place: &Utf8Path) -> Error {
     Error::Interrupted { path: place.to_owned(), detail }
 }
 
-async fn attempt(place: &Utf8Path, config: &tokio_postgres::Config, settings: &str) -> Result<Client, Error> {
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| meaning(place, &error))?;
-    // Ends with the client.
-    Handle::current().spawn(connection);
+async fn attempt(address: &Address, settings: &str) -> Result<Client, Error> {
+    let (place, config) = (address.name(), address.config());
+    let unavailable = |detail| Error::Unavailable { path: place.to_owned(), detail };
+    let failed = |error: tokio_postgres::Error| match address.encryption().complaint(&error) {
+        Some(detail) => unavailable(detail),
+        None => meaning(place, &error),
+    };
+    // A connection ends with its client.
+    let client = match address.encryption().connector().map_err(unavailable)? {
+        None => {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            Handle::current().spawn(connection);
+            client
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            Handle::current().spawn(connection);
+            client
+        }
+    };
     client.batch_execute(settings).await.map_err(|error| meaning(place, &error))?;
     Ok(client)
 }
 
-async fn connect(place: &Utf8Path, config: &tokio_postgres::Config, settings: &str) -> Result<Client, Error> {
+async fn connect(address: &Address, settings: &str) -> Result<Client, Error> {
     let start = tokio::time::Instant::now();
     loop {
-        let tried = tokio::time::timeout(ANSWER_TIMEOUT, attempt(place, config, settings)).await;
-        match tried.unwrap_or_else(|_| Err(silent(place))) {
+        let tried = tokio::time::timeout(ANSWER_TIMEOUT, attempt(address, settings)).await;
+        match tried.unwrap_or_else(|_| Err(silent(address.name()))) {
             Err(Error::Interrupted { .. }) if start.elapsed() < PATIENCE => {
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }

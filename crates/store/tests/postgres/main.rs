@@ -8,8 +8,10 @@ mod faults;
 mod ground;
 mod leases;
 mod migration;
+mod processes;
 mod proxy;
 mod servers;
+mod tls;
 
 use delivery::{Actor, Event, Timestamp};
 
