@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
@@ -15,6 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
 use crate::refusal::Refusal;
+
+/// How long a request's body is read on that was refused.
+const DISCARDED_WITHIN: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(crate) struct Admission {
@@ -70,7 +74,10 @@ impl Admission {
 
     /// A place for a request that reports, and its body, which shares the room of all reports' bodies.
     pub(crate) async fn report(&self, request: Request) -> Result<(Request, Hold), Refusal> {
-        let place = self.reports.clone().try_acquire_owned().map_err(|_| busy("reports"))?;
+        let Ok(place) = self.reports.clone().try_acquire_owned() else {
+            discard(request.into_body()).await;
+            return Err(busy("reports"));
+        };
         let mut hold = Hold { place, bytes: Vec::new() };
         let (request, _) = self.body(request, Some(&self.report_bytes), &mut hold).await?;
         Ok((request, hold))
@@ -105,6 +112,22 @@ impl Admission {
         let bytes = tokio::time::timeout(within, read).await.unwrap_or_else(|_| Err(too_slow()))?;
         Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
     }
+}
+
+/// Reads on without keeping anything, so that the peer hears why it is refused: when a socket is closed while something of the request
+/// is not read, the system throws the answer away. Bounded in size and time.
+pub(crate) async fn discard(body: Body) {
+    let read = async {
+        let (mut chunks, mut bytes) = (body.into_data_stream(), 0);
+        while let Some(Ok(chunk)) = chunks.next().await {
+            bytes += chunk.len();
+            if bytes > REQUEST_BODY_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // Too slow: then it is closed.
+    let _ = tokio::time::timeout(DISCARDED_WITHIN, read).await;
 }
 
 /// One of those that wait.

@@ -8,8 +8,8 @@
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How much the threads give way, as nice(1) counts: about a third of what a thread gets that does not.
-const NICE: i32 = 5;
+/// How much the threads give way, as nice(1) counts: they get about a tenth of what a thread gets that does not.
+const NICE: i32 = 10;
 const THREADS: usize = 2;
 /// How requests begin that may wait.
 const BEGINNINGS: [&[u8]; 2] = [b"POST /api/v1/events", b"GET /events"];

@@ -25,7 +25,7 @@ use http::{StatusCode, Uri};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::admission::{Admission, Hold};
+use crate::admission::{self, Admission, Hold};
 use crate::app::App;
 use crate::refusal::Refusal;
 
@@ -288,7 +288,10 @@ async fn pass(app: &App, policy: Policy, request: Request) -> Result<(Request, H
         }
         Policy::Report => {
             app.guard.report(&request)?;
-            app.intake.has_room()?;
+            if let Err(refusal) = app.intake.has_room() {
+                admission::discard(request.into_body()).await;
+                return Err(refusal);
+            }
             let (mut request, hold) = app.admission.report(request).await?;
             request.extensions_mut().insert(Reporter(()));
             Ok((request, hold))

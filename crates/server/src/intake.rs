@@ -25,6 +25,9 @@ use crate::refusal::Refusal;
 /// Reporters whose events one round appends. Each is an append of its own, whose condition looks through the others'.
 const SOURCES_MAX: usize = 16;
 
+/// Records of one commit while a rollout is under way: its controller waits as long for the ledger as a commit takes.
+const DRIVEN_RECORDS_MAX: usize = 64;
+
 /// The longest rest between two commits.
 const REST_MAX: Duration = Duration::from_millis(200);
 
@@ -85,11 +88,13 @@ pub(crate) async fn run(app: Arc<App>, mut waiting: mpsc::UnboundedReceiver<Deli
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
         };
+        let driven = app.chronicle().state().rollouts.values().any(Rollout::active);
+        let most = if driven { DRIVEN_RECORDS_MAX } else { BATCH_RECORDS_MAX };
         let mut events = first.reports.len();
         let mut deliveries = vec![first];
         while let Ok(next) = waiting.try_recv() {
             events += next.reports.len();
-            if events > BATCH_RECORDS_MAX {
+            if events > most {
                 held = Some(next);
                 break;
             }
@@ -97,7 +102,7 @@ pub(crate) async fn run(app: Arc<App>, mut waiting: mpsc::UnboundedReceiver<Deli
         }
         let began = app.clock.now();
         serve(&app, &mut recall, deliveries).await;
-        if app.chronicle().state().rollouts.values().any(Rollout::active) {
+        if driven {
             // A controller in another process waits for the ledger's lock by asking again and again, so it must be free half of
             // the time; and the cores are its as well.
             let took = app.clock.now().duration_since(began).unsigned_abs();

@@ -272,7 +272,7 @@ impl Storm {
         // As many sockets as the system lets it have.
         // Real storms come from other machines. This one shares the cores, so it takes what the others leave; whether it still
         // sends what it should is measured.
-        let line = "ulimit -n $(ulimit -H -n); exec nice -n 5 \"$@\"";
+        let line = "ulimit -n $(ulimit -H -n); exec nice -n 10 \"$@\"";
         let arguments = [
             "-c",
             line,

@@ -39,8 +39,8 @@ async fn filled(world: &World, path: &str, token: &str) -> Vec<TcpStream> {
     let mut sockets = Vec::new();
     loop {
         let socket = half_sent(world, path, token).await;
-        // A request that has its place is silent.
-        let told = tokio::time::timeout(Duration::from_millis(300), socket.readable()).await;
+        // A request that has its place is silent; one that has none is read on for a while before it is told.
+        let told = tokio::time::timeout(Duration::from_millis(600), socket.readable()).await;
         if told.is_ok() {
             busy(&answer(socket).await);
             return sockets;
