@@ -150,6 +150,26 @@ impl Phase {
     }
 }
 
+impl Phase {
+    /// How much chaos that lies in wait longs for it: the phases that pass quickly, or that few rollouts come to.
+    pub(crate) fn lure(self) -> f64 {
+        match self {
+            Self::Concluding | Self::Holding | Self::Promoting => 1.0,
+            Self::Planned | Self::Raising | Self::Withdrawing => 0.6,
+            Self::Watching => 0.4,
+            Self::Starting | Self::Clearing => 0.1,
+        }
+    }
+
+    /// The same for its requests. A refusal on the way up ends a rollout, and few would come to their last phases.
+    pub(crate) fn lure_requests(self) -> f64 {
+        match self {
+            Self::Raising | Self::Promoting => 0.2,
+            other => other.lure(),
+        }
+    }
+}
+
 impl Fault {
     /// Whether it can strike a rollout in that phase at all.
     pub fn strikes_in(self, phase: Phase) -> bool {

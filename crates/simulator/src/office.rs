@@ -245,7 +245,9 @@ impl Office {
         if self.universe.stormy() && self.dice.chance(meddling) {
             let cause = RollbackCause::Requested { by: APPROVER.into(), reason: "it looks wrong".into() };
             let events = withdrawal(rollout, cause);
-            if !events.is_empty() {
+            if events.is_empty() {
+                self.universe.inner().oracle.denied(id);
+            } else {
                 return self.append(follower, &Actor::Human(APPROVER.into()), events);
             }
         }
@@ -285,17 +287,17 @@ fn policy(environment: &Environment) -> Digest {
 /// A site's rules: the same whenever they are asked for.
 pub(crate) fn environment(seed: u64, site: usize) -> Environment {
     let mut dice = Dice::of(seed, &format!("environment {site}"));
-    let analysed = dice.chance(0.75);
+    let analysed = dice.chance(0.65);
     let weights = match dice.below(4) {
         0 => vec![100.0],
         1 => vec![20.0, 100.0],
         2 => vec![10.0, 50.0],
         _ => vec![25.0, 50.0, 75.0],
     };
-    let deadline_ms = 4_000 + dice.below(6_000) as u64;
+    let deadline_ms = 5_000 + dice.below(6_000) as u64;
     let step = |percent: f64, dice: &mut Dice| Step {
         weight: Weight::from_percent(percent).unwrap_or(Weight::FULL),
-        hold_ms: 300 + dice.below(3_600) as u64,
+        hold_ms: 300 + dice.below(4_400) as u64,
         deadline_ms,
         analyse: analysed || dice.chance(0.2),
     };
@@ -313,7 +315,7 @@ pub(crate) fn environment(seed: u64, site: usize) -> Environment {
                 ..AnalysisPolicy::default()
             },
             on_inconclusive: if dice.chance(0.3) { OnInconclusive::Hold } else { OnInconclusive::Rollback },
-            on_expiry: if dice.chance(0.15) { OnExpiry::Hold } else { OnExpiry::Rollback },
+            on_expiry: if dice.chance(0.25) { OnExpiry::Hold } else { OnExpiry::Rollback },
             grant_ttl_ms: 1_500 + dice.below(6_000) as u64,
             sticky: Sticky::None,
             drain_ms: 100,

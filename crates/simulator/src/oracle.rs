@@ -37,6 +37,8 @@ struct Fate {
     stable: Behaviour,
     requested: BTreeMap<u32, Effect>,
     pending: Option<u32>,
+    /// The generation in charge.
+    epoch: u64,
     /// Index of the step that was acknowledged last.
     step: Option<usize>,
     /// Whether the last look at that step showed safety, on the right artifact.
@@ -77,7 +79,8 @@ pub(crate) struct Oracle {
     fates: BTreeMap<RolloutId, Fate>,
     approvals: Vec<(Actor, RolloutPlanKey)>,
     epoch_recorded: u64,
-    epoch_applied: BTreeMap<usize, u64>,
+    /// The highest generation that a site has done anything for.
+    epoch_heard: BTreeMap<usize, u64>,
     /// Until when a site's guards may have been unable to act.
     disturbed: BTreeMap<usize, Duration>,
     /// The real fold, for phases.
@@ -232,6 +235,9 @@ impl Oracle {
                     self.blame("I8", format!("generation {epoch} was given out twice, now to {rollout}"));
                 }
                 self.epoch_recorded = self.epoch_recorded.max(*epoch);
+                if let Some(fate) = self.fates.get_mut(rollout) {
+                    fate.epoch = *epoch;
+                }
             }
             Event::EffectRequested { command } => self.requested(command, outside.now),
             Event::EffectFinished { rollout, sequence, outcome } => {
@@ -300,6 +306,7 @@ impl Oracle {
             stable,
             requested: BTreeMap::new(),
             pending: None,
+            epoch: 0,
             step: None,
             safe: false,
             safe_at: Duration::ZERO,
@@ -330,6 +337,10 @@ impl Oracle {
         let mut wrong = None;
         if fate.requested.last_key_value().is_some_and(|(last, _)| *last >= command.sequence) {
             wrong = Some(("I3", format!("number {} is used again", command.sequence)));
+        }
+        if command.epoch != fate.epoch {
+            let what = format!("generation {} asks, and {} is in charge", command.epoch, fate.epoch);
+            wrong = Some(("I8", what));
         }
         if fate.ended.is_some() {
             wrong = Some(("I7", "an effect is asked for after the end".to_owned()));
@@ -441,11 +452,15 @@ impl Oracle {
         if self.lied {
             return;
         }
-        let Happened::Applied(command) = what else { return };
-        let highest = self.epoch_applied.entry(site).or_default();
-        let stale = command.epoch < *highest;
-        *highest = (*highest).max(command.epoch);
-        if stale {
+        let command = match what {
+            Happened::Applied(command) => command,
+            Happened::Renewed(rollout, epoch) => return self.renewed(site, at, rollout, *epoch),
+            Happened::FiredLate(rollout) => {
+                return self.blame("I7/E5", format!("{rollout}: a grant ran out that had ended in order"));
+            }
+            Happened::TakenBack(_) => return,
+        };
+        if self.outdated(site, command.epoch) {
             self.blame("I8", format!("{}: an effect of generation {}", command.rollout, command.epoch));
         }
         let Some(fate) = self.fates.get_mut(&command.rollout) else {
@@ -485,6 +500,34 @@ impl Oracle {
         }
         if let Some((promise, what)) = wrong {
             self.blame(promise, format!("{} number {}: {what}", command.rollout, command.sequence));
+        }
+    }
+
+    /// A person wanted the release taken back, and there was nothing to record for it.
+    pub(crate) fn denied(&mut self, rollout: &RolloutId) {
+        let possible = |fate: &Fate| fate.decided.is_none() && fate.ended.is_none() && !fate.promoting();
+        if self.fates.get(rollout).is_some_and(possible) && !self.flipped {
+            self.blame("I7", format!("{rollout}: a person can't have it taken back"));
+        }
+    }
+
+    /// Whether the site has heard of a younger generation; it has heard of this one from now on.
+    fn outdated(&mut self, site: usize, epoch: u64) -> bool {
+        let highest = self.epoch_heard.entry(site).or_default();
+        let outdated = epoch < *highest;
+        *highest = (*highest).max(epoch);
+        outdated
+    }
+
+    /// Who renews a grant keeps the canary's traffic: an older generation must not, and nobody after the decision to take it back.
+    fn renewed(&mut self, site: usize, at: Duration, rollout: &RolloutId, epoch: u64) {
+        if self.outdated(site, epoch) {
+            return self.blame("I8", format!("{rollout}: its grant was renewed by generation {epoch}"));
+        }
+        let decided = self.fates.get(rollout).and_then(|fate| fate.decided);
+        let Some(decided) = decided.filter(|decided| *decided != Duration::MAX) else { return };
+        if at > decided + UNDERWAY_MAX {
+            self.blame("I7", format!("{rollout}: its grant is renewed although it is being taken back"));
         }
     }
 

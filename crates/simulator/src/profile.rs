@@ -16,8 +16,12 @@ pub(crate) struct Profile {
     pub(crate) sites: usize,
     /// How many rollouts are begun at most.
     pub(crate) rollouts: usize,
-    /// For how long things go wrong.
+    /// When things begin to go wrong. Late in most worlds, so that something serves by then and what is struck are canaries.
+    pub(crate) dawn: Duration,
+    /// Until when things go wrong.
     pub(crate) storm: Duration,
+    /// Whether chaos lies in wait for the phases of a rollout that pass quickly.
+    pub(crate) ambush: bool,
     /// Whether controllers respect each other's leases.
     pub(crate) leases: bool,
     /// The average time between two strokes of chaos, in milliseconds.
@@ -52,19 +56,22 @@ impl Profile {
         let mut dice = Dice::of(seed, "profile");
         let mut level = |highest: f64| if dice.chance(0.45) { dice.between(0.0, highest) } else { 0.0 };
         let (lost, reply_lost, duplicated, delayed) = (level(0.15), level(0.15), level(0.2), level(0.2));
-        let (api, metrics, meddling) = (level(0.8), level(1.5), level(0.05));
+        let (api, metrics, meddling) = (level(0.8), level(1.5), level(0.15));
         let strokes = (0..strokes).map(|_| level(1.0)).collect();
         // Many small worlds, a few large ones.
         let rollouts = match dice.below(40) {
             0 => 20 + dice.below(31),
             1..=5 => 6 + dice.below(6),
-            _ => 1 + dice.below(4),
+            _ => 1 + dice.below(8),
         };
+        let dawn = if dice.chance(0.85) { dice.span(3_000.0, 12_000.0) } else { Duration::ZERO };
         Self {
             controllers: 2 + dice.below(2),
             sites: (1 + dice.below(3)).min(rollouts),
             rollouts,
-            storm: dice.span(10_000.0, 90_000.0),
+            dawn,
+            storm: dawn + dice.span(20_000.0, 90_000.0),
+            ambush: dice.chance(0.85),
             leases: dice.chance(0.7),
             pace_ms: dice.between(200.0, 3_000.0),
             latency_ms: dice.span(4.0, 800.0).as_millis() as f64,
@@ -76,7 +83,7 @@ impl Profile {
             metrics,
             strokes,
             clocks: dice.chance(0.4),
-            bad: dice.between(0.1, 0.6),
+            bad: dice.between(0.05, 0.55),
             meddling,
         }
     }

@@ -137,9 +137,34 @@ impl Universe {
         self.profile.latency_ms < 100.0 && self.inner().sites[site].rate >= 800.0
     }
 
-    /// Whether faults still happen.
+    /// Whether faults happen now.
     pub(crate) fn stormy(&self) -> bool {
-        self.now() < self.profile.storm
+        !self.over() && self.now() >= self.profile.dawn
+    }
+
+    /// Whether nothing fails any more.
+    pub(crate) fn over(&self) -> bool {
+        self.now() >= self.profile.storm
+    }
+
+    /// How much chaos longs to strike now, from 0 to 1: the more, the sooner a rollout's phase passes.
+    pub(crate) fn lure(&self) -> f64 {
+        if !self.profile.ambush || !self.stormy() {
+            return 0.0;
+        }
+        let phases = |state: &State| {
+            state.rollouts_active().into_iter().filter_map(Phase::of).map(Phase::lure).fold(0.0, f64::max)
+        };
+        phases(&self.inner().oracle.state)
+    }
+
+    /// The same for a request about one rollout.
+    pub(crate) fn lure_request(&self, rollout: &RolloutId) -> f64 {
+        if !self.profile.ambush || !self.stormy() {
+            return 0.0;
+        }
+        let phase = self.inner().oracle.state.rollouts.get(rollout).and_then(Phase::of);
+        phase.map_or(0.0, Phase::lure_requests)
     }
 
     /// What is shared. Never held over an await.
@@ -157,12 +182,15 @@ impl Universe {
     pub(crate) fn check(&self) {
         let now = self.now();
         let disk = self.disk.disk();
-        let (flipped, lied) = (disk.flipped(), disk.lied());
+        let (flipped, lied, spun) = (disk.flipped(), disk.lied(), disk.spun());
         drop(disk);
         let mut inner = self.inner();
         let Inner { sites, oracle, readings, .. } = &mut *inner;
         oracle.flipped |= flipped;
         oracle.lied |= lied;
+        if spun {
+            oracle.blame("I9", "a controller spins at the ledger");
+        }
         let mut lines = Vec::new();
         for (index, site) in sites.iter_mut().enumerate() {
             site.settle(now);
