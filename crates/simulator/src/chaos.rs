@@ -77,9 +77,9 @@ const YEAR: f64 = 31_557_600.0;
 /// How often countdowns are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Probability, at each look, that chaos strikes what it lies in wait for.
-const AMBUSH: f64 = 0.1;
+const AMBUSH: f64 = 0.15;
 /// The share of clocks, which are wrong in two ways, beside their part of all strokes.
-const AMBUSH_CLOCK: f64 = 0.07;
+const AMBUSH_CLOCK: f64 = 0.1;
 /// A disk fails after so many operations at most.
 const SOON: usize = 120;
 /// The same for an ambush: before the phase has passed.

@@ -23,6 +23,7 @@ use crate::clock::DriftingClock;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::link::Link;
+use crate::profile::Ambush;
 use crate::universe::{Universe, site_of};
 use crate::vfs;
 
@@ -65,7 +66,8 @@ pub(crate) async fn run(universe: Arc<Universe>, index: usize) {
         }
         universe.disk.disk().kill(&name);
         universe.tell(|| format!("{name} is gone"));
-        let wait = dice.span(50.0, if universe.profile.ambush { 800.0 } else { 15_000.0 });
+        let away_ms = if universe.profile.ambush == Ambush::Nowhere { 15_000.0 } else { 800.0 };
+        let wait = dice.span(50.0, away_ms);
         sleep(if !universe.over() { wait } else { Duration::from_millis(200) }).await;
     }
 }

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 /// What a torn write is torn at.
 const SECTOR: usize = 512;
 /// Locks on the log's index within one instant; more is a process that spins.
-const LOCKS_MAX: u32 = 50_000;
+const LOCKS_MAX: u32 = 20_000;
 
 /// What goes wrong with the next operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

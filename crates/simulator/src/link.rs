@@ -20,15 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Starting processes takes at most this long, in milliseconds.
 const WORK_MS_MAX: f64 = 3_000.0;
 /// Ending them takes at most this long.
-const ENDING_MS_MAX: f64 = 2_000.0;
+const ENDING_MS_MAX: f64 = 3_000.0;
 /// A request that was delayed arrives within this.
 const DELAY_MS: (f64, f64) = (20.0, 20_000.0);
 /// Probability of a fault of a request about a rollout that chaos lies in wait for, at most.
-const AMBUSH: f64 = 0.6;
+const AMBUSH: f64 = 0.45;
 /// The same for what the platform's interface makes of it.
-const AMBUSH_API: f64 = 0.8;
+const AMBUSH_API: f64 = 0.95;
 /// The same for its readings, which are many.
-const AMBUSH_READING: f64 = 0.6;
+const AMBUSH_READING: f64 = 0.7;
 /// Readings that are kept to be read again.
 const READINGS_KEPT: usize = 16;
 

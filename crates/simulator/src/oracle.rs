@@ -13,7 +13,7 @@ use delivery::effect::{Command, Effect, Outcome};
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use delivery::strategy::OnExpiry;
-use delivery::traffic::Weight;
+use delivery::traffic::{Sample, Weight};
 use delivery::{Actor, Event, Recorded, RolloutId};
 use rollout::state::State;
 use store::Entry;
@@ -48,6 +48,8 @@ struct Fate {
     /// The last look showed harm.
     harmful: bool,
     resumed: bool,
+    /// The first and the highest count of canary requests that the step's readings show, by boot of the platform.
+    readings: BTreeMap<String, (u64, u64)>,
     /// Nothing fails any more and the build is good, so it must serve in the end.
     must_serve: bool,
     /// When taking it back was decided.
@@ -68,6 +70,16 @@ impl Fate {
     fn promoting(&self) -> bool {
         let pending = self.pending.and_then(|number| self.requested.get(&number));
         self.promoted || matches!(pending, Some(Effect::Promote { .. }))
+    }
+
+    /// Takes a look's reading, and says how many canary requests the step's readings show in all.
+    fn shown(&mut self, sample: Option<&Sample>) -> u64 {
+        if let Some(sample) = sample {
+            let count = sample.canary.requests;
+            let (_, highest) = self.readings.entry(sample.boot.clone()).or_insert((count, count));
+            *highest = (*highest).max(count);
+        }
+        self.readings.values().map(|(first, highest)| highest - first).sum()
     }
 }
 
@@ -312,6 +324,7 @@ impl Oracle {
             safe_at: Duration::ZERO,
             harmful: false,
             resumed: false,
+            readings: BTreeMap::new(),
             // Nor has a guard slept lately.
             must_serve: outside.must_serve
                 && self.disturbed.get(&site).is_none_or(|until| *until < outside.now),
@@ -370,6 +383,7 @@ impl Oracle {
                 Effect::SetWeight { weight, .. } if *weight > Weight::ZERO => {
                     fate.step = Some(fate.step.map_or(0, |step| step + 1));
                     (fate.safe, fate.resumed) = (false, false);
+                    fate.readings.clear();
                 }
                 Effect::Promote { .. } => fate.promoted = true,
                 _ => {}
@@ -399,16 +413,18 @@ impl Oracle {
         if overlooked {
             return self.blame("I7", format!("{rollout}: harm was shown, and it goes on"));
         }
-        if !fate.safe {
-            return;
-        }
         let truly = outside.sites[fate.site].canary_since_raise();
-        let wrong = if sample.is_none() {
+        let (counted, shown) = (evidence.canary_requests, fate.shown(sample.as_ref()));
+        let wrong = if counted > shown {
+            Some(format!("a look counts {counted} requests, its step's readings show {shown}"))
+        } else if !fate.safe {
+            None
+        } else if sample.is_none() {
             Some("safety was found without a reading".to_owned())
-        } else if evidence.canary_requests == 0 {
+        } else if counted == 0 {
             Some("safety was found without a request".to_owned())
-        } else if evidence.canary_requests > truly {
-            Some(format!("safety rests on {} requests, {truly} came in the step", evidence.canary_requests))
+        } else if counted > truly {
+            Some(format!("safety rests on {counted} requests, {truly} came in the step"))
         } else {
             None
         };
