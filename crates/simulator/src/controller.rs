@@ -68,7 +68,7 @@ pub(crate) async fn run(universe: Arc<Universe>, index: usize) {
         universe.tell(|| format!("{name} is gone"));
         let away_ms = if universe.profile.ambush == Ambush::Nowhere { 15_000.0 } else { 800.0 };
         let wait = dice.span(50.0, away_ms);
-        sleep(if !universe.over() { wait } else { Duration::from_millis(200) }).await;
+        sleep(if universe.over() { Duration::from_millis(200) } else { wait }).await;
     }
 }
 
