@@ -30,8 +30,8 @@ bugs! {
     AckBeforeSync = "ack-before-sync",
     /// A commit that failed is acknowledged all the same.
     AckAfterFailure = "ack-after-failure",
-    /// The writer goes on with a connection whose commit failed.
-    KeepFailedConnection = "keep-failed-connection",
+    /// A commit that failed is answered as one that was decided on old records.
+    FailureIsConflict = "failure-is-conflict",
     /// A conditional append does not look at what came meanwhile.
     BasisIgnored = "basis-ignored",
     /// Only the newest record is held against a condition.

@@ -251,7 +251,7 @@ impl<W: World> Hand<'_, W> {
     async fn lapse(&mut self, charge: &mut Charge) -> Result<Option<RollbackCause>, DriveError> {
         let rollout = self.rollout(&charge.rollout)?;
         let withdrawable = rollout.withdrawable();
-        if rollout.cause.is_some() || rollout.promoted {
+        if (rollout.cause.is_some() && !seeded::is(Bug::RenewWhileWithdrawing)) || rollout.promoted {
             return Ok(None);
         }
         if let (true, Wish::TakeBack { by }) = (withdrawable, &*self.driver.wish.borrow()) {
@@ -261,7 +261,9 @@ impl<W: World> Hand<'_, W> {
         let interval = planner::renewal_interval(rollout);
         let due = charge.renewed.is_none_or(|at| now.duration_since(at).unsigned_abs() >= interval);
         let answered = rollout.pending.is_none();
-        if !planner::holds_grant(rollout) || !due {
+        let held = planner::holds_grant(rollout)
+            || (seeded::is(Bug::RenewWhileWithdrawing) && rollout.weight > Weight::ZERO);
+        if !held || !due {
             return Ok(None);
         }
         match self.driver.world.renew(&charge.rollout, charge.epoch).await {

@@ -82,8 +82,7 @@ pub fn renewal_interval(rollout: &Rollout) -> Duration {
 
 /// Whether the splitter holds a grant that must be renewed.
 pub fn holds_grant(rollout: &Rollout) -> bool {
-    let withdrawing = rollout.cause.is_some() && !seeded::is(Bug::RenewWhileWithdrawing);
-    rollout.active() && rollout.weight > Weight::ZERO && !rollout.promoted && !withdrawing
+    rollout.active() && rollout.weight > Weight::ZERO && !rollout.promoted && rollout.cause.is_none()
 }
 
 fn apply(rollout: &Rollout, effect: Effect) -> Next {

@@ -15,6 +15,9 @@ const SEEDS: u64 = 20_000;
 /// The share that must be found.
 const FOUND_LEAST: f64 = 0.95;
 
+/// The first seed that found a bug, and by what.
+type Catch = Option<(u64, String)>;
+
 /// `[--seeds N] [NAME ...]`; `None` when they can't be understood.
 pub fn from_arguments(words: &[&str]) -> Option<bool> {
     let (seeds, words) = match words {
@@ -31,7 +34,7 @@ pub fn from_arguments(words: &[&str]) -> Option<bool> {
 
 fn all(seeds: u64, bugs: &[Bug]) -> bool {
     let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<(Bug, Option<(u64, String)>)>> = Mutex::default();
+    let found: Mutex<Vec<(Bug, Catch)>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -53,7 +56,7 @@ fn all(seeds: u64, bugs: &[Bug]) -> bool {
     caught as f64 >= FOUND_LEAST * found.len() as f64
 }
 
-fn hunt(bug: Bug, seeds: u64) -> Option<(u64, String)> {
+fn hunt(bug: Bug, seeds: u64) -> Catch {
     for seed in 0..seeds {
         seeded::plant(Some(bug));
         let violation = simulate_checked(seed, false).violation;

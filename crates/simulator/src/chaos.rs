@@ -76,18 +76,32 @@ pub(crate) const STROKES: [Stroke; 17] = [
 const YEAR: f64 = 31_557_600.0;
 /// How often countdowns are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Probability, at each look, that chaos strikes what it lies in wait for.
+const AMBUSH: f64 = 0.15;
+/// The share of clocks, which are wrong in two ways, beside their part of all strokes.
+const AMBUSH_CLOCK: f64 = 0.1;
+/// A disk fails after so many operations at most.
+const SOON: usize = 120;
+/// The same for an ambush: before the phase has passed.
+const SOON_AMBUSH: usize = 10;
 
 /// Strikes until the storm is over, then mends everything.
 pub(crate) async fn run(universe: Arc<Universe>) {
     let mut dice = Dice::of(universe.seed, "chaos");
     let mut next = universe.now() + pause(&universe, &mut dice);
-    while universe.stormy() {
+    while !universe.over() {
         sleep(LOOK).await;
         watch(&universe, &mut dice).await;
-        if universe.now() >= next {
+        let lure = universe.lure() * AMBUSH;
+        if dice.chance(lure) {
+            let clock = dice.chance(AMBUSH_CLOCK);
+            let stroke = if clock { Stroke::Clock } else { STROKES[dice.below(STROKES.len())] };
+            strike(&universe, &mut dice, stroke, SOON_AMBUSH).await;
+        }
+        if universe.stormy() && universe.now() >= next {
             next = universe.now() + pause(&universe, &mut dice);
             if let Some(stroke) = draw(&universe, &mut dice) {
-                strike(&universe, &mut dice, stroke).await;
+                strike(&universe, &mut dice, stroke, SOON).await;
             }
         }
     }
@@ -154,11 +168,11 @@ async fn outage(universe: &Universe, dice: &mut Dice) {
     torn.into_iter().for_each(|fault| universe.strike(fault));
 }
 
-async fn strike(universe: &Universe, dice: &mut Dice, stroke: Stroke) {
+async fn strike(universe: &Universe, dice: &mut Dice, stroke: Stroke, soon: usize) {
     let now = universe.now();
     let controller = dice.below(universe.profile.controllers);
     let site = dice.below(universe.profile.sites);
-    let soon = dice.below(120) as u32;
+    let soon = dice.below(soon) as u32;
     let arm = |trouble: Trouble| universe.disk.disk().trouble(trouble);
     match stroke {
         Stroke::Kill => {

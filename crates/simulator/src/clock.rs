@@ -37,6 +37,7 @@ impl DriftingClock {
 
 impl Clock for DriftingClock {
     fn now(&self) -> Timestamp {
+        self.universe.count_clock_reading();
         let elapsed = self.universe.now().saturating_sub(self.started).mul_f64(self.pace);
         let elapsed = Duration::from_micros(elapsed.as_micros() as u64);
         self.anchor.saturating_add(elapsed).unwrap_or(Timestamp::MAX)

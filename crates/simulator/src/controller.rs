@@ -23,6 +23,7 @@ use crate::clock::DriftingClock;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::link::Link;
+use crate::profile::Ambush;
 use crate::universe::{Universe, site_of};
 use crate::vfs;
 
@@ -65,8 +66,9 @@ pub(crate) async fn run(universe: Arc<Universe>, index: usize) {
         }
         universe.disk.disk().kill(&name);
         universe.tell(|| format!("{name} is gone"));
-        let wait = dice.span(50.0, 15_000.0);
-        sleep(if universe.stormy() { wait } else { Duration::from_millis(200) }).await;
+        let away_ms = if universe.profile.ambush == Ambush::Nowhere { 15_000.0 } else { 800.0 };
+        let wait = dice.span(50.0, away_ms);
+        sleep(if universe.over() { Duration::from_millis(200) } else { wait }).await;
     }
 }
 
@@ -112,7 +114,7 @@ async fn live(universe: &Arc<Universe>, index: usize, name: &str, dice: &mut Dic
 }
 
 fn clock(universe: &Arc<Universe>, index: usize, dice: &mut Dice, follower: &Follower) -> DriftingClock {
-    let stormy = universe.stormy() && universe.profile.clocks;
+    let stormy = !universe.over() && universe.profile.clocks;
     let pace = if stormy { dice.between(0.92, 1.08) } else { 1.0 };
     let off = std::mem::take(&mut universe.inner().processes[index].clock_off);
     if stormy {
@@ -129,7 +131,7 @@ fn clock(universe: &Arc<Universe>, index: usize, dice: &mut Dice, follower: &Fol
 /// Takes or renews the lease. Where leases are not respected, everybody has every lease while things go wrong.
 /// (With nothing but fencing, two controllers could take a rollout from each other for ever.)
 fn holds_lease(universe: &Universe, index: usize, rollout: &RolloutId) -> bool {
-    if !universe.profile.leases && universe.stormy() {
+    if !universe.profile.leases && !universe.over() {
         return true;
     }
     let now = universe.now();

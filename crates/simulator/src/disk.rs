@@ -16,6 +16,8 @@ use crate::fault::Fault;
 
 /// What a torn write is torn at.
 const SECTOR: usize = 512;
+/// Locks on the log's index within one instant; more is a process that spins.
+const LOCKS_MAX: u32 = 20_000;
 
 /// What goes wrong with the next operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,9 @@ pub(crate) struct Disk {
     known: BTreeSet<String>,
     dead: BTreeSet<String>,
     off: bool,
+    /// Locks taken at the present instant.
+    locking: Option<(tokio::time::Instant, u32)>,
+    spun: bool,
     stopped: Vec<Stop>,
     happened: Vec<Fault>,
     flipped: bool,
@@ -117,6 +122,8 @@ impl Disk {
             known: BTreeSet::new(),
             dead: BTreeSet::new(),
             off: false,
+            locking: None,
+            spun: false,
             stopped: Vec::new(),
             happened: Vec::new(),
             flipped: false,
@@ -211,10 +218,10 @@ impl Disk {
         for file in files.values_mut() {
             let changes = std::mem::take(&mut file.unsynced);
             // All, none, or any subset.
-            let (keep, torn) = match self.dice.below(4) {
+            let (keep, torn) = match self.dice.below(6) {
                 0 => (0.0, 0.0),
                 1 => (1.0, 0.0),
-                _ => (self.dice.between(0.0, 1.0), 0.3),
+                _ => (self.dice.between(0.0, 1.0), 0.8),
             };
             for change in changes {
                 if self.dice.chance(keep) {
@@ -244,6 +251,21 @@ impl Disk {
             }
             change => apply(bytes, &change),
         }
+    }
+
+    /// Counts a lock at this instant. A process that takes too many spins: it would never let time pass, so it is stopped.
+    pub(crate) fn count_lock(&mut self, process: &str, now: tokio::time::Instant) {
+        let before = self.locking.filter(|(instant, _)| *instant == now).map_or(0, |(_, count)| count);
+        self.locking = Some((now, before + 1));
+        if before >= LOCKS_MAX {
+            self.spun = true;
+            self.kill(process);
+        }
+    }
+
+    /// Whether a process was stopped because it would have gone on for ever.
+    pub(crate) fn spun(&self) -> bool {
+        self.spun
     }
 
     /// Whether the process can't do anything any more.

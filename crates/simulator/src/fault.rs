@@ -7,6 +7,8 @@ use delivery::effect::Effect;
 use delivery::traffic::Weight;
 use rollout::progress::Rollout;
 
+use crate::profile::Ambush;
+
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -147,6 +149,32 @@ impl Phase {
                 None => Self::Planned,
             },
         })
+    }
+}
+
+impl Phase {
+    /// How much chaos that lies in wait longs for it: the phases that pass quickly, or that few rollouts come to.
+    pub(crate) fn lure(self, ambush: Ambush) -> f64 {
+        match (ambush, self) {
+            (Ambush::Nowhere, _) => 0.0,
+            (_, Self::Concluding | Self::Planned) => 1.0,
+            (Ambush::Everywhere, Self::Promoting | Self::Holding | Self::Raising) => 1.0,
+            (Ambush::Everywhere, Self::Withdrawing) => 0.6,
+            (Ambush::Everywhere, Self::Watching) => 0.5,
+            (Ambush::Everywhere, Self::Starting | Self::Clearing) => 0.1,
+            (Ambush::Late, Self::Promoting | Self::Raising) => 0.5,
+            (Ambush::Late, Self::Holding) => 0.1,
+            (Ambush::Late, _) => 0.0,
+        }
+    }
+
+    /// The same for its requests. A refusal on the way up ends a rollout, and few would come to their last phases.
+    pub(crate) fn lure_requests(self, ambush: Ambush) -> f64 {
+        match self {
+            Self::Raising | Self::Promoting => self.lure(ambush).min(0.25),
+            Self::Clearing if ambush != Ambush::Nowhere => 0.3,
+            other => other.lure(ambush),
+        }
     }
 }
 

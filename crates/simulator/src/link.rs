@@ -11,15 +11,24 @@ use delivery::traffic::{ArmTotals, Sample};
 use delivery::{RolloutId, Timestamp};
 use rollout::world::{Renewal, Unreachable, World};
 
+use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::universe::Universe;
 
 /// A client waits for an answer for this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Starting and ending processes take at most this long, in milliseconds.
+/// Starting processes takes at most this long, in milliseconds.
 const WORK_MS_MAX: f64 = 3_000.0;
+/// Ending them takes at most this long.
+const ENDING_MS_MAX: f64 = 3_000.0;
 /// A request that was delayed arrives within this.
 const DELAY_MS: (f64, f64) = (20.0, 20_000.0);
+/// Probability of a fault of a request about a rollout that chaos lies in wait for, at most.
+const AMBUSH: f64 = 0.45;
+/// The same for what the platform's interface makes of it.
+const AMBUSH_API: f64 = 0.95;
+/// The same for its readings, which are many.
+const AMBUSH_READING: f64 = 0.7;
 /// Readings that are kept to be read again.
 const READINGS_KEPT: usize = 16;
 
@@ -50,6 +59,16 @@ pub(crate) struct Link {
 fn unreachable() -> Unreachable {
     let within_ms = PATIENCE.as_millis() as u64;
     Unreachable { source: platform::edge::Error::TimedOut { doing: "answer", within_ms } }
+}
+
+/// One of the faults: any of them with the probability `lure`, else each with its own.
+fn draw(dice: &mut Dice, lure: f64, often: &[(Fault, f64)]) -> Option<Fault> {
+    let struck = if dice.chance(lure) {
+        dice.pick(often)
+    } else {
+        often.iter().find(|(_, probability)| dice.chance(*probability))
+    };
+    struck.map(|(fault, _)| *fault)
 }
 
 impl Link {
@@ -84,22 +103,25 @@ impl Link {
             return Fare::Well;
         }
         let (now, profile) = (self.universe.now(), &self.universe.profile);
+        let lure = self.universe.lure_request(&self.rollout) * AMBUSH;
         let mut inner = self.universe.inner();
         let way = (self.controller, self.site);
         if inner.partitions.iter().any(|(between, until)| *between == way && *until > now) {
             return Fare::Lost;
         }
         let dice = &mut inner.dice;
-        let (fare, fault) = if dice.chance(profile.lost) {
-            (Fare::Lost, Fault::RequestLost)
-        } else if dice.chance(profile.reply_lost) {
-            (Fare::ReplyLost, Fault::ReplyLost)
-        } else if dice.chance(profile.duplicated) {
-            (Fare::Twice(dice.span(DELAY_MS.0, DELAY_MS.1)), Fault::Duplicated)
-        } else if dice.chance(profile.delayed) {
-            (Fare::Late(dice.span(DELAY_MS.0, DELAY_MS.1)), Fault::Delayed)
-        } else {
-            return Fare::Well;
+        let often = [
+            (Fault::RequestLost, profile.lost),
+            (Fault::ReplyLost, profile.reply_lost),
+            (Fault::Duplicated, profile.duplicated),
+            (Fault::Delayed, profile.delayed),
+        ];
+        let Some(fault) = draw(dice, lure, &often) else { return Fare::Well };
+        let fare = match fault {
+            Fault::RequestLost => Fare::Lost,
+            Fault::ReplyLost => Fare::ReplyLost,
+            Fault::Duplicated => Fare::Twice(dice.span(DELAY_MS.0, DELAY_MS.1)),
+            _ => Fare::Late(dice.span(DELAY_MS.0, DELAY_MS.1)),
         };
         drop(inner);
         self.universe.strike_one(fault, Some(&self.rollout));
@@ -169,10 +191,11 @@ impl Link {
         if !universe.stormy() {
             return None;
         }
+        let lure = universe.lure_request(rollout) * AMBUSH_API;
         let probability = universe.profile.api / 4.0;
         let mut inner = universe.inner();
         let faults = [Fault::ApiTimeoutAfter, Fault::ApiConflict, Fault::ApiTooMany, Fault::ApiError];
-        let fault = faults.into_iter().find(|_| inner.dice.chance(probability))?;
+        let fault = draw(&mut inner.dice, lure, &faults.map(|fault| (fault, probability)))?;
         drop(inner);
         universe.strike_one(fault, Some(rollout));
         Some(fault)
@@ -180,6 +203,7 @@ impl Link {
 
     /// A reading as it comes out of a metrics source that may be bad.
     fn spoil(universe: &Universe, site: usize, rollout: &RolloutId, sample: Sample) -> Option<Sample> {
+        let lure = universe.lure_request(rollout) * AMBUSH_READING;
         let probability = universe.profile.metrics / 5.0;
         let mut inner = universe.inner();
         let readings = &mut inner.readings[site];
@@ -197,7 +221,8 @@ impl Link {
             Fault::MetricsReset,
             Fault::MetricsStale,
         ];
-        let Some(fault) = kinds.into_iter().find(|_| inner.dice.chance(probability)) else {
+        let often = kinds.map(|fault| (fault, probability));
+        let Some(fault) = draw(&mut inner.dice, lure, &often) else {
             return Some(sample);
         };
         let older = inner.readings[site].clone();
@@ -224,9 +249,14 @@ impl Link {
 impl World for Link {
     async fn apply(&mut self, command: &Command) -> Result<Outcome, Unreachable> {
         let (site, command) = (self.site, command.clone());
-        if matches!(command.effect, Effect::Start { .. } | Effect::Retire { .. }) {
+        let work_ms = match command.effect {
+            Effect::Start { .. } => WORK_MS_MAX,
+            Effect::Retire { .. } => ENDING_MS_MAX,
+            Effect::SetWeight { .. } | Effect::Promote { .. } => 0.0,
+        };
+        if work_ms > 0.0 {
             // Processes take their time.
-            let time = self.universe.inner().dice.between(0.0, WORK_MS_MAX);
+            let time = self.universe.inner().dice.between(0.0, work_ms);
             tokio::time::sleep(Duration::from_millis(time as u64)).await;
         }
         let answer = self

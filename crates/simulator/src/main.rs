@@ -12,8 +12,8 @@ use simulator::run::{Report, simulate_checked};
 
 const USAGE: &str = "usage: simulator run --seeds A..B | replay SEED | bugs [--seeds N] [NAME ...]";
 /// In so many seeds each cell of coverage is wanted [`CELL_LEAST`] times; fewer seeds want proportionally less.
-const COVERED_SEEDS: u64 = 4_000;
-const CELL_LEAST: u64 = 1;
+const COVERED_SEEDS: u64 = 2_000;
+const CELL_LEAST: u64 = 100;
 /// Broken seeds that are told one by one.
 const TOLD: usize = 10;
 

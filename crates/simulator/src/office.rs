@@ -236,16 +236,18 @@ impl Office {
         }
         let Some(rollout) = follower.state().rollouts.get(id) else { return Ok(()) };
         let wall = self.universe.wall();
-        if rollout.held(follower.state().last_at.unwrap_or(wall).max(wall)) && self.dice.chance(0.2) {
+        if rollout.held(follower.state().last_at.unwrap_or(wall).max(wall)) && self.dice.chance(0.3) {
             let step = rollout.position.map_or(0, |position| position.step as u32);
-            let who = if self.dice.chance(0.2) { AUTHOR } else { APPROVER };
+            let who = if self.dice.chance(0.5) { AUTHOR } else { APPROVER };
             let resumed = Event::RolloutResumed { rollout: id.clone(), step, reason: "go on".into() };
             return self.append(follower, &Actor::Human(who.into()), vec![resumed]);
         }
         if self.universe.stormy() && self.dice.chance(meddling) {
             let cause = RollbackCause::Requested { by: APPROVER.into(), reason: "it looks wrong".into() };
             let events = withdrawal(rollout, cause);
-            if !events.is_empty() {
+            if events.is_empty() {
+                self.universe.inner().oracle.denied(id);
+            } else {
                 return self.append(follower, &Actor::Human(APPROVER.into()), events);
             }
         }
@@ -285,17 +287,19 @@ fn policy(environment: &Environment) -> Digest {
 /// A site's rules: the same whenever they are asked for.
 pub(crate) fn environment(seed: u64, site: usize) -> Environment {
     let mut dice = Dice::of(seed, &format!("environment {site}"));
-    let analysed = dice.chance(0.75);
+    let analysed = dice.chance(0.65);
     let weights = match dice.below(4) {
         0 => vec![100.0],
         1 => vec![20.0, 100.0],
         2 => vec![10.0, 50.0],
         _ => vec![25.0, 50.0, 75.0],
     };
-    let deadline_ms = 4_000 + dice.below(6_000) as u64;
+    // Some steps take so long that a stay cut short shows, beside what a look counts for.
+    let long_ms = if dice.chance(0.2) { 6_000 } else { 0 };
+    let deadline_ms = 5_000 + long_ms + dice.below(6_000) as u64;
     let step = |percent: f64, dice: &mut Dice| Step {
         weight: Weight::from_percent(percent).unwrap_or(Weight::FULL),
-        hold_ms: 300 + dice.below(3_600) as u64,
+        hold_ms: 300 + long_ms + dice.below(4_400) as u64,
         deadline_ms,
         analyse: analysed || dice.chance(0.2),
     };
@@ -312,8 +316,8 @@ pub(crate) fn environment(seed: u64, site: usize) -> Environment {
                 silence_ms: 1_000,
                 ..AnalysisPolicy::default()
             },
-            on_inconclusive: if dice.chance(0.3) { OnInconclusive::Hold } else { OnInconclusive::Rollback },
-            on_expiry: if dice.chance(0.15) { OnExpiry::Hold } else { OnExpiry::Rollback },
+            on_inconclusive: if dice.chance(0.4) { OnInconclusive::Hold } else { OnInconclusive::Rollback },
+            on_expiry: if dice.chance(0.25) { OnExpiry::Hold } else { OnExpiry::Rollback },
             grant_ttl_ms: 1_500 + dice.below(6_000) as u64,
             sticky: Sticky::None,
             drain_ms: 100,

@@ -13,7 +13,7 @@ use delivery::effect::{Command, Effect, Outcome};
 use delivery::evidence::Finding;
 use delivery::rollout::{RollbackCause, RolloutOutcome, RolloutPlan};
 use delivery::strategy::OnExpiry;
-use delivery::traffic::Weight;
+use delivery::traffic::{Sample, Weight};
 use delivery::{Actor, Event, Recorded, RolloutId};
 use rollout::state::State;
 use store::Entry;
@@ -37,6 +37,8 @@ struct Fate {
     stable: Behaviour,
     requested: BTreeMap<u32, Effect>,
     pending: Option<u32>,
+    /// The generation in charge.
+    epoch: u64,
     /// Index of the step that was acknowledged last.
     step: Option<usize>,
     /// Whether the last look at that step showed safety, on the right artifact.
@@ -46,6 +48,8 @@ struct Fate {
     /// The last look showed harm.
     harmful: bool,
     resumed: bool,
+    /// The first and the highest count of canary requests that the step's readings show, by boot of the platform.
+    readings: BTreeMap<String, (u64, u64)>,
     /// Nothing fails any more and the build is good, so it must serve in the end.
     must_serve: bool,
     /// When taking it back was decided.
@@ -67,6 +71,16 @@ impl Fate {
         let pending = self.pending.and_then(|number| self.requested.get(&number));
         self.promoted || matches!(pending, Some(Effect::Promote { .. }))
     }
+
+    /// Takes a look's reading, and says how many canary requests the step's readings show in all.
+    fn shown(&mut self, sample: Option<&Sample>) -> u64 {
+        if let Some(sample) = sample {
+            let count = sample.canary.requests;
+            let (_, highest) = self.readings.entry(sample.boot.clone()).or_insert((count, count));
+            *highest = (*highest).max(count);
+        }
+        self.readings.values().map(|(first, highest)| highest - first).sum()
+    }
 }
 
 /// See the module.
@@ -77,7 +91,8 @@ pub(crate) struct Oracle {
     fates: BTreeMap<RolloutId, Fate>,
     approvals: Vec<(Actor, RolloutPlanKey)>,
     epoch_recorded: u64,
-    epoch_applied: BTreeMap<usize, u64>,
+    /// The highest generation that a site has done anything for.
+    epoch_heard: BTreeMap<usize, u64>,
     /// Until when a site's guards may have been unable to act.
     disturbed: BTreeMap<usize, Duration>,
     /// The real fold, for phases.
@@ -232,6 +247,9 @@ impl Oracle {
                     self.blame("I8", format!("generation {epoch} was given out twice, now to {rollout}"));
                 }
                 self.epoch_recorded = self.epoch_recorded.max(*epoch);
+                if let Some(fate) = self.fates.get_mut(rollout) {
+                    fate.epoch = *epoch;
+                }
             }
             Event::EffectRequested { command } => self.requested(command, outside.now),
             Event::EffectFinished { rollout, sequence, outcome } => {
@@ -300,11 +318,13 @@ impl Oracle {
             stable,
             requested: BTreeMap::new(),
             pending: None,
+            epoch: 0,
             step: None,
             safe: false,
             safe_at: Duration::ZERO,
             harmful: false,
             resumed: false,
+            readings: BTreeMap::new(),
             // Nor has a guard slept lately.
             must_serve: outside.must_serve
                 && self.disturbed.get(&site).is_none_or(|until| *until < outside.now),
@@ -330,6 +350,10 @@ impl Oracle {
         let mut wrong = None;
         if fate.requested.last_key_value().is_some_and(|(last, _)| *last >= command.sequence) {
             wrong = Some(("I3", format!("number {} is used again", command.sequence)));
+        }
+        if command.epoch != fate.epoch {
+            let what = format!("generation {} asks, and {} is in charge", command.epoch, fate.epoch);
+            wrong = Some(("I8", what));
         }
         if fate.ended.is_some() {
             wrong = Some(("I7", "an effect is asked for after the end".to_owned()));
@@ -359,6 +383,7 @@ impl Oracle {
                 Effect::SetWeight { weight, .. } if *weight > Weight::ZERO => {
                     fate.step = Some(fate.step.map_or(0, |step| step + 1));
                     (fate.safe, fate.resumed) = (false, false);
+                    fate.readings.clear();
                 }
                 Effect::Promote { .. } => fate.promoted = true,
                 _ => {}
@@ -388,16 +413,18 @@ impl Oracle {
         if overlooked {
             return self.blame("I7", format!("{rollout}: harm was shown, and it goes on"));
         }
-        if !fate.safe {
-            return;
-        }
         let truly = outside.sites[fate.site].canary_since_raise();
-        let wrong = if sample.is_none() {
+        let (counted, shown) = (evidence.canary_requests, fate.shown(sample.as_ref()));
+        let wrong = if counted > shown {
+            Some(format!("a look counts {counted} requests, its step's readings show {shown}"))
+        } else if !fate.safe {
+            None
+        } else if sample.is_none() {
             Some("safety was found without a reading".to_owned())
-        } else if evidence.canary_requests == 0 {
+        } else if counted == 0 {
             Some("safety was found without a request".to_owned())
-        } else if evidence.canary_requests > truly {
-            Some(format!("safety rests on {} requests, {truly} came in the step", evidence.canary_requests))
+        } else if counted > truly {
+            Some(format!("safety rests on {counted} requests, {truly} came in the step"))
         } else {
             None
         };
@@ -441,11 +468,15 @@ impl Oracle {
         if self.lied {
             return;
         }
-        let Happened::Applied(command) = what else { return };
-        let highest = self.epoch_applied.entry(site).or_default();
-        let stale = command.epoch < *highest;
-        *highest = (*highest).max(command.epoch);
-        if stale {
+        let command = match what {
+            Happened::Applied(command) => command,
+            Happened::Renewed(rollout, epoch) => return self.renewed(site, at, rollout, *epoch),
+            Happened::FiredLate(rollout) => {
+                return self.blame("I7/E5", format!("{rollout}: a grant ran out that had ended in order"));
+            }
+            Happened::TakenBack(_) => return,
+        };
+        if self.outdated(site, command.epoch) {
             self.blame("I8", format!("{}: an effect of generation {}", command.rollout, command.epoch));
         }
         let Some(fate) = self.fates.get_mut(&command.rollout) else {
@@ -485,6 +516,34 @@ impl Oracle {
         }
         if let Some((promise, what)) = wrong {
             self.blame(promise, format!("{} number {}: {what}", command.rollout, command.sequence));
+        }
+    }
+
+    /// A person wanted the release taken back, and there was nothing to record for it.
+    pub(crate) fn denied(&mut self, rollout: &RolloutId) {
+        let possible = |fate: &Fate| fate.decided.is_none() && fate.ended.is_none() && !fate.promoting();
+        if self.fates.get(rollout).is_some_and(possible) && !self.flipped {
+            self.blame("I7", format!("{rollout}: a person can't have it taken back"));
+        }
+    }
+
+    /// Whether the site has heard of a younger generation; it has heard of this one from now on.
+    fn outdated(&mut self, site: usize, epoch: u64) -> bool {
+        let highest = self.epoch_heard.entry(site).or_default();
+        let outdated = epoch < *highest;
+        *highest = (*highest).max(epoch);
+        outdated
+    }
+
+    /// Who renews a grant keeps the canary's traffic: an older generation must not, and nobody after the decision to take it back.
+    fn renewed(&mut self, site: usize, at: Duration, rollout: &RolloutId, epoch: u64) {
+        if self.outdated(site, epoch) {
+            return self.blame("I8", format!("{rollout}: its grant was renewed by generation {epoch}"));
+        }
+        let decided = self.fates.get(rollout).and_then(|fate| fate.decided);
+        let Some(decided) = decided.filter(|decided| *decided != Duration::MAX) else { return };
+        if at > decided + UNDERWAY_MAX {
+            self.blame("I7", format!("{rollout}: its grant is renewed although it is being taken back"));
         }
     }
 

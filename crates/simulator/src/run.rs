@@ -112,7 +112,7 @@ async fn until_over(universe: &Universe) {
         let proven = (0..universe.profile.sites)
             .all(|site| slow || inner.sites[site].rate < 800.0 || inner.oracle.served_well(site));
         let ended = begun >= universe.profile.rollouts && inner.oracle.unfinished().is_empty();
-        let done = !universe.stormy() && ended && proven;
+        let done = universe.over() && ended && proven;
         // What the disk has lost or changed may keep rollouts from ending; their canaries must be without traffic.
         let excused = inner.oracle.lied || inner.oracle.flipped;
         if broken || done || (excused && now > universe.profile.storm + EXCUSED) {

@@ -69,6 +69,10 @@ pub(crate) enum Happened {
     Applied(Command),
     /// The traffic was taken back without a command.
     TakenBack(RolloutId),
+    /// A controller of this generation was believed to watch the rollout.
+    Renewed(RolloutId, u64),
+    /// A grant ran out that should have ended in order before.
+    FiredLate(RolloutId),
 }
 
 /// Why a call came to nothing that can be tried again.
@@ -179,8 +183,8 @@ impl Site {
             self.flow(next);
             if revived == Some(next) {
                 self.revive(next);
-            } else {
-                self.expire(next);
+            } else if !self.expire(next) {
+                break;
             }
         }
         self.flow(now);
@@ -200,19 +204,25 @@ impl Site {
         }
     }
 
-    fn expire(&mut self, now: Duration) {
+    /// Gives whether a grant ran out.
+    fn expire(&mut self, now: Duration) -> bool {
+        let mut fired = false;
         for index in 0..self.guards.len() {
             let guard = &mut self.guards[index];
             if !guard.awake(now) {
                 continue;
             }
             let boot = guard.boot_clock(now);
-            if let Some(expiry) = guard.grants.expire(boot)
-                && expiry.on_expiry == OnExpiry::Rollback
-            {
+            let Some(expiry) = guard.grants.expire(boot) else { continue };
+            fired = true;
+            // What a grant covers is the weight of its own rollout.
+            if self.raised() != Some(&expiry.rollout) {
+                self.happened.push((now, Happened::FiredLate(expiry.rollout)));
+            } else if expiry.on_expiry == OnExpiry::Rollback {
                 self.take_back(now);
             }
         }
+        fired
     }
 
     fn flow(&mut self, until: Duration) {
@@ -451,6 +461,7 @@ impl Site {
             }
         }
         raised.contact = now;
+        self.happened.push((now, Happened::Renewed(rollout.clone(), epoch)));
         Ok(Renewal::Held)
     }
 

@@ -28,6 +28,8 @@ pub(crate) const BEGAN_SECOND: i64 = 1_800_000_000;
 
 /// Calls to sites within one instant; more is a controller that spins.
 const CALLS_MAX: u32 = 2_000;
+/// Looks at the time within one instant; more is a controller that spins without asking anybody.
+const CLOCK_READINGS_MAX: u32 = 50_000;
 /// Records of one simulation; more is a controller that spins.
 const RECORDS_MAX: u64 = 60_000;
 
@@ -65,7 +67,27 @@ pub(crate) struct Inner {
     lines: Vec<String>,
     effects: u64,
     /// Calls at the present instant.
-    calls: (Duration, u32),
+    calls: Momentary,
+    /// Looks at the time.
+    clock_readings: Momentary,
+}
+
+/// A count that begins anew whenever time has passed.
+#[derive(Debug, Default)]
+struct Momentary {
+    at: Duration,
+    count: u32,
+}
+
+impl Momentary {
+    /// One more at this time; gives how many there are.
+    fn add(&mut self, now: Duration) -> u32 {
+        if self.at != now {
+            *self = Self { at: now, count: 0 };
+        }
+        self.count += 1;
+        self.count
+    }
 }
 
 /// A simulation's world.
@@ -106,7 +128,8 @@ impl Universe {
             trace: Sha256::new(),
             lines: Vec::new(),
             effects: 0,
-            calls: (Duration::ZERO, 0),
+            calls: Momentary::default(),
+            clock_readings: Momentary::default(),
         };
         Arc::new(Self {
             seed,
@@ -137,9 +160,35 @@ impl Universe {
         self.profile.latency_ms < 100.0 && self.inner().sites[site].rate >= 800.0
     }
 
-    /// Whether faults still happen.
+    /// Whether faults happen now.
     pub(crate) fn stormy(&self) -> bool {
-        self.now() < self.profile.storm
+        !self.over() && self.now() >= self.profile.dawn
+    }
+
+    /// Whether nothing fails any more.
+    pub(crate) fn over(&self) -> bool {
+        self.now() >= self.profile.storm
+    }
+
+    /// How much chaos longs to strike now, from 0 to 1: the more, the sooner a rollout's phase passes.
+    pub(crate) fn lure(&self) -> f64 {
+        if !self.stormy() {
+            return 0.0;
+        }
+        let lure = |phase: Phase| phase.lure(self.profile.ambush);
+        let phases = |state: &State| {
+            state.rollouts_active().into_iter().filter_map(Phase::of).map(lure).fold(0.0, f64::max)
+        };
+        phases(&self.inner().oracle.state)
+    }
+
+    /// The same for a request about one rollout.
+    pub(crate) fn lure_request(&self, rollout: &RolloutId) -> f64 {
+        if !self.stormy() {
+            return 0.0;
+        }
+        let phase = self.inner().oracle.state.rollouts.get(rollout).and_then(Phase::of);
+        phase.map_or(0.0, |phase| phase.lure_requests(self.profile.ambush))
     }
 
     /// What is shared. Never held over an await.
@@ -157,12 +206,15 @@ impl Universe {
     pub(crate) fn check(&self) {
         let now = self.now();
         let disk = self.disk.disk();
-        let (flipped, lied) = (disk.flipped(), disk.lied());
+        let (flipped, lied, spun) = (disk.flipped(), disk.lied(), disk.spun());
         drop(disk);
         let mut inner = self.inner();
         let Inner { sites, oracle, readings, .. } = &mut *inner;
         oracle.flipped |= flipped;
         oracle.lied |= lied;
+        if spun {
+            oracle.blame("I9", "a controller spins at the ledger");
+        }
         let mut lines = Vec::new();
         for (index, site) in sites.iter_mut().enumerate() {
             site.settle(now);
@@ -217,15 +269,17 @@ impl Universe {
     pub(crate) fn count_call(&self) -> bool {
         let now = self.now();
         let mut inner = self.inner();
-        if inner.calls.0 != now {
-            inner.calls = (now, 0);
-        }
-        inner.calls.1 += 1;
-        let spins = inner.calls.1 > CALLS_MAX;
+        let spins = inner.calls.add(now) > CALLS_MAX;
         if spins {
             inner.oracle.blame("I9", "a controller spins");
         }
         spins
+    }
+
+    /// Counts a look at the time. Who spins on that alone never lets time pass, so nothing but a panic ends it.
+    pub(crate) fn count_clock_reading(&self) {
+        let readings = self.inner().clock_readings.add(self.now());
+        assert!(readings <= CLOCK_READINGS_MAX, "I9: a controller spins on its clock");
     }
 
     /// Compares a live state with what the records add up to (I10).

@@ -229,6 +229,7 @@ impl WalIndex for SharedMemory {
             unlock_slots(&mut disk, self.handle, slots);
             return Ok(true);
         }
+        disk.count_lock(&self.process, tokio::time::Instant::now());
         if disk.gone(&self.process) {
             return Err(ErrorKind::Other.into());
         }

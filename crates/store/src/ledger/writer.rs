@@ -186,10 +186,12 @@ impl Writer {
             }
             Err(error) => {
                 // Waiting for a lock in vain has changed nothing; anything else may have.
-                if !matches!(error, Error::Locked { .. }) && !seeded::is(Bug::KeepFailedConnection) {
+                if !matches!(error, Error::Locked { .. }) {
                     self.distrust();
                 }
                 let after = self.known.as_ref().map_or(0, |head| head.frontier.size());
+                let error =
+                    if seeded::is(Bug::FailureIsConflict) { Error::Conflict { size: after } } else { error };
                 for request in batch {
                     let at = Timestamp::from_microsecond(request.at).unwrap_or(Timestamp::UNIX_EPOCH);
                     let acknowledged = seeded::is(Bug::AckAfterFailure);
