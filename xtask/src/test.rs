@@ -66,6 +66,7 @@ pub(crate) fn run(place: &Place, scope: Scope) -> bool {
     step("kill -9 (quick)", &mut || figures::quick(place));
     step("tampering", &mut || tamper::quick(place));
     step("dead man (quick)", &mut || tools::haproxy(place).and_then(|_| deadman::quick(place)));
+    step("leader (quick)", &mut || tools::postgres(place).and_then(|()| figures::leader_quick(place)));
     step("power cuts", &mut || tools::strace(place).and_then(|()| chaos::powercut_quick(place)));
     step("EIO", &mut || tools::strace(place).and_then(|()| chaos::eio_quick(place)));
     step("disk full", &mut || chaos::diskfull_quick(place));

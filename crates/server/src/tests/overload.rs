@@ -85,7 +85,7 @@ async fn a_rollback_has_its_place_when_reports_fill_theirs() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_gives_its_place_back() {
-    let limits = Limits { changes: 2, body_within: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits { changes: 2, body_within: Duration::from_secs(4), ..Limits::default() };
     let world = world(limits).await;
     let held = filled(&world, &rollback_path(), TOKEN).await;
     for socket in held {
