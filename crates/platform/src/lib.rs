@@ -10,6 +10,7 @@ pub mod edge;
 pub mod grant;
 pub mod guard;
 pub mod haproxy;
+mod lock;
 mod log;
 pub mod mask;
 pub mod process;

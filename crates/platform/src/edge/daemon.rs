@@ -14,7 +14,6 @@ use std::time::Duration;
 use delivery::Clock;
 use delivery::clock::SteadyClock;
 use delivery::traffic::Weight;
-use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +29,7 @@ use super::state::{Entry, State, Storage, write_atomically};
 use super::wire::{ExpiredStatus, Role};
 use super::{EdgeConfig, Error, private_folder};
 use crate::guard::Ended;
+use crate::lock;
 use crate::process::{self, Children};
 use crate::proxy::limits::CONNECTIONS_MAX;
 use crate::proxy::{self, ProxyLimits, Splitter};
@@ -44,8 +44,6 @@ const REAP_INTERVAL: Duration = Duration::from_secs(5);
 const SAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a dead predecessor's processes may take to end after SIGTERM.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
-/// How long a predecessor that does not answer may keep the state directory.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Descriptors for everything but users' requests: the control socket, logs, the instances' output.
 const FILES_RESERVED: u64 = 256;
 /// Commands waiting at the desk.
@@ -159,25 +157,8 @@ fn limits() -> ProxyLimits {
 /// waited for; one that answers is left alone.
 async fn lock(config: &EdgeConfig) -> Result<File, Error> {
     let path = config.state_directory.join("edge.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::file("open", &path))?;
-    let deadline = tokio::time::Instant::now() + LOCK_WAIT;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(Error::file("lock", &path)(error.into())),
-        }
-        let answers = tokio::net::UnixStream::connect(&config.control_socket).await.is_ok();
-        if answers || tokio::time::Instant::now() > deadline {
-            return Err(Error::AlreadyRunning { directory: config.state_directory.clone() });
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let taken = lock::take(&path, &config.control_socket).await.map_err(Error::file("lock", &path))?;
+    taken.ok_or_else(|| Error::AlreadyRunning { directory: config.state_directory.clone() })
 }
 
 /// Ends what a killed predecessor left running: recorded process groups, and everything that carries this edge's marker.

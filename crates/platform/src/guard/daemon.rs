@@ -14,7 +14,6 @@ use delivery::traffic::Weight;
 use delivery::{RolloutId, Timestamp};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
 use super::storage::{Action, Entry, Storage};
@@ -23,12 +22,9 @@ use super::wire::{Answer, Owed, RenewRequest, SettleRequest, Status};
 use super::{Error, GuardConfig, LOOK_MS};
 use crate::edge::control::{self, failure, json};
 use crate::edge::private_folder;
+use crate::lock;
 use crate::proxy::boottime;
 use crate::signals;
-
-/// How long another guard's lock is waited for.
-const LOCKED_WITHIN: Duration = Duration::from_secs(3);
-const LOCK_TRIED_EVERY: Duration = Duration::from_millis(20);
 
 /// One guard at work.
 struct Post {
@@ -83,20 +79,12 @@ pub async fn run(config: GuardConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// One guard for each state directory, held until the process ends, however it ends. Waits a little: the system takes its time to
-/// clear away a guard that was killed a moment ago.
+/// One guard for each state directory, held until the process ends, however it ends.
 async fn lock(config: &GuardConfig) -> Result<File, Error> {
     let path = config.state_directory.join("guard.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(Error::start("open", &path, &config.log))?;
-    let deadline = tokio::time::Instant::now() + LOCKED_WITHIN;
-    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if tokio::time::Instant::now() > deadline {
-            return Err(Error::AlreadyRunning { directory: config.state_directory.clone() });
-        }
-        tokio::time::sleep(LOCK_TRIED_EVERY).await;
-    }
-    Ok(file)
+    let taken = lock::take(&path, &config.socket).await;
+    let taken = taken.map_err(Error::start("lock", &path, &config.log))?;
+    taken.ok_or_else(|| Error::AlreadyRunning { directory: config.state_directory.clone() })
 }
 
 impl Post {

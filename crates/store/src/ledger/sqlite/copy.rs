@@ -58,7 +58,7 @@ pub(in crate::ledger) fn copy_of(
             match copied {
                 StepResult::Done => break,
                 StepResult::Busy | StepResult::Locked => {
-                    return Err(super::locked(to));
+                    return Err(super::locked(from));
                 }
                 _ => {}
             }
