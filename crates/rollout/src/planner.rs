@@ -118,7 +118,7 @@ fn retire(rollout: &Rollout, revision: &delivery::RevisionId) -> Next {
 /// Weight to zero, then stop it, then say so. A command whose answer never came is overtaken when it would raise the
 /// weight, and asked again when it is part of taking the release back.
 fn withdraw(rollout: &Rollout) -> Next {
-    let exposed = rollout.weight_max > Weight::ZERO || rollout.doubtful();
+    let exposed = rollout.raised || rollout.doubtful();
     if let Some(command) = &rollout.pending {
         let lowers = match &command.effect {
             Effect::SetWeight { weight, .. } => *weight == Weight::ZERO,

@@ -81,8 +81,11 @@ pub struct Rollout {
     pub position: Option<Position>,
     /// The weight that the platform acknowledged last.
     pub weight: Weight,
-    /// The highest weight that was ever asked for.
+    /// The highest weight that was asked for and not refused.
     pub weight_max: Weight,
+    /// Traffic was asked for, whatever the answer. A platform that lost its memory refuses the second time what it did the first
+    /// time, so a refusal does not show that there is none.
+    pub raised: bool,
     /// The new revision is stable. The point of no return: a later rollback is a rollout of its own.
     pub promoted: bool,
     /// The revision that lost (the old one after a promotion, the new one after a rollback) is gone.
@@ -120,6 +123,7 @@ impl Rollout {
             position: None,
             weight: Weight::ZERO,
             weight_max: Weight::ZERO,
+            raised: false,
             promoted: false,
             retired: false,
             begun: Vec::new(),
@@ -323,15 +327,19 @@ impl Rollout {
         }
         if let Effect::SetWeight { weight, .. } = &command.effect {
             self.weight_max = self.weight_max.max(*weight);
+            self.raised |= *weight > Weight::ZERO;
             // Weight 0 is only ever asked for to take a release back. If the record of why is damaged, it still counts.
             if *weight == Weight::ZERO && self.cause.is_none() {
                 let detail = "the record of why it is taken back can't be read".into();
                 self.withdraw(RollbackCause::PlatformRefused { detail }, at);
             }
         }
-        if matches!(&command.effect, Effect::Promote { .. }) && seeded::is(Bug::PromotedUnanswered) {
-            self.applied(&command.effect, at);
-            return;
+        if matches!(&command.effect, Effect::Promote { .. }) {
+            self.raised = true;
+            if seeded::is(Bug::PromotedUnanswered) {
+                self.applied(&command.effect, at);
+                return;
+            }
         }
         self.pending = Some(command.clone());
     }

@@ -8,7 +8,6 @@ use delivery::event::TaskOutcome;
 use delivery::evidence::Finding;
 use delivery::release::Release;
 use delivery::strategy::Step;
-use delivery::traffic::Weight;
 use delivery::{Digest, EnvironmentName, ServiceName, Timestamp, text};
 
 use crate::planner;
@@ -86,7 +85,7 @@ fn phase(rollout: &Rollout, now: Timestamp) -> (String, String) {
     let id = &rollout.plan.id;
     let take_back = format!("to take it back, run: trimtab rollback {id}");
     if let Some(cause) = &rollout.cause {
-        let what = if rollout.milestones.withdrawn.is_some() || rollout.weight_max == Weight::ZERO {
+        let what = if rollout.milestones.withdrawn.is_some() || !rollout.raised {
             "its processes are being stopped"
         } else {
             "its traffic is being taken back"

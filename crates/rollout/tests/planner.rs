@@ -172,6 +172,21 @@ impl Bench {
         }
     }
 
+    /// A raise may have been done and forgotten before it was asked for again. That less than all is wanted of a revision is only
+    /// refused by a platform that does not know the revision, and gives it no traffic.
+    fn refuse(&mut self, effect: &Effect) {
+        match effect {
+            Effect::SetWeight { weight: Weight::ZERO, .. } => self.weights.push(Weight::ZERO),
+            Effect::Retire { revision, .. } if *revision == self.rollout().plan.revision.id => {
+                self.weights.push(Weight::ZERO);
+            }
+            Effect::SetWeight { .. }
+            | Effect::Start { .. }
+            | Effect::Promote { .. }
+            | Effect::Retire { .. } => {}
+        }
+    }
+
     fn step(&mut self, luck: Luck) -> Option<RolloutOutcome> {
         if matches!(luck, Luck::Ask) && self.rollout().cause.is_none() {
             let cause = RollbackCause::Requested { by: "ana".into(), reason: "test".into() };
@@ -214,8 +229,10 @@ impl Bench {
         }
         self.now = self.now.saturating_add(Duration::from_millis(20)).unwrap();
         let outcome = match luck {
-            // What was done is answered as done, however often it is asked: a platform remembers its answers.
-            Luck::Refused if !self.applied.contains(&sequence) => Outcome::Refused { detail: "no".into() },
+            Luck::Refused => {
+                self.refuse(&command.effect);
+                Outcome::Refused { detail: "no".into() }
+            }
             Luck::Crash => {
                 // Acted, and died before it could record that: the next controller finds the intention only.
                 self.act(&command);
@@ -330,6 +347,27 @@ fn a_revision_that_does_not_start_never_gets_traffic() {
     let bench = run(&[Luck::Refused], Luck::Safe);
     assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::RolledBack));
     assert_eq!(bench.rollout().weight_max, Weight::ZERO);
+}
+
+#[test]
+fn a_raise_that_was_done_forgotten_and_refused_is_taken_back_before_the_revision_goes() {
+    let bench = run(&[Luck::Applied, Luck::Crash, Luck::Refused], Luck::Safe);
+    assert_eq!(bench.rollout().outcome, Some(RolloutOutcome::RolledBack));
+    let asked: Vec<_> = bench
+        .ledger
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::EffectRequested { command } => Some(&command.effect),
+            _ => None,
+        })
+        .collect();
+    let [Effect::Start { .. }, Effect::SetWeight { weight: raised, .. }, lowered, Effect::Retire { .. }] =
+        asked[..]
+    else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(*raised, weight(5.0));
+    assert!(matches!(lowered, Effect::SetWeight { weight: Weight::ZERO, .. }), "{lowered:?}");
 }
 
 #[test]
