@@ -16,6 +16,14 @@ pub enum Error {
         /// Where it was looked for.
         path: Utf8PathBuf,
     },
+    /// What names the database can't be understood: the address, or a variable that completes it. Nobody was asked.
+    #[error("the ledger's address {address} can't be used: {detail}")]
+    Address {
+        /// The address, without a password.
+        address: Utf8PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// It can't be opened: permissions, a directory in its place, a file of another program.
     #[error("the ledger at {path} can't be opened: {detail}")]
     Unavailable {
@@ -159,6 +167,10 @@ impl Error {
             Self::Missing { .. } => {
                 (Code::StoreUnavailable, "run a command that records something first, such as 'trimtab run'")
             }
+            Self::Address { .. } => (
+                Code::StoreUnavailable,
+                "mend the address ('ledger' in trimtab.toml) or the PG… variable that the message names",
+            ),
             Self::Unavailable { path, .. } if crate::Address::looks_like(path.as_str()) => (
                 Code::StoreUnavailable,
                 "check that the server runs, and what the address, PGHOST, PGUSER and ~/.pgpass say",

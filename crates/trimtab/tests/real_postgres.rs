@@ -108,6 +108,7 @@ fn a_password_has_no_place_in_the_manifest() {
     world.manifest(&format!("ledger = \"postgresql://ana@db.example.org/x?sslmode=yes\"\n{MANIFEST}"));
     let unknown = error(&world.trimtab(&["run"]));
     assert!(unknown.contains("sslmode") && unknown.contains("verify-full"), "{unknown}");
+    assert!(unknown.contains("mend the address"), "{unknown}");
 }
 
 #[test]

@@ -40,10 +40,10 @@ impl Address {
         text.starts_with("postgresql://") || text.starts_with("postgres://")
     }
 
-    /// Reads an address; `variable` gives the environment's variables. [`Error::Unavailable`] when it can't be used.
+    /// Reads an address; `variable` gives the environment's variables. [`Error::Address`] when it can't be used.
     pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let refused = |detail: String| Error::Unavailable { path: shown(text).into(), detail };
+        let refused = |detail: String| Error::Address { address: shown(text).into(), detail };
         if !Self::looks_like(text) {
             return Err(refused("an address begins with postgresql://".to_owned()));
         }
