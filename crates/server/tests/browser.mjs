@@ -6,8 +6,8 @@
 //
 // Ends with the number of checks that passed and failed, and with 1 if any failed.
 
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -22,6 +22,7 @@ const WIDTHS = [320, 768, 1440];
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 const REASON = 'the totals look <wrong> & "odd"';
 const folder = mkdtempSync(join(tmpdir(), "trimtab-browser-"));
+const shop = join(folder, "shop");
 const children = [];
 const complaints = [];
 let passed = 0;
@@ -344,7 +345,6 @@ async function main() {
   });
   try {
     let url = process.env.TRIMTAB_URL;
-    const shop = join(folder, "shop");
     const demo = url ? null : start(["demo", "--keep", "--folder", shop], folder);
     url ??= await dashboard(demo, 60_000);
     const id = await live(browser, url);
@@ -373,6 +373,13 @@ try {
 } finally {
   for (const process_ of children) await end(process_);
   for (const process_ of children) killGroup(process_);
+  // An edge outlives whoever started it: that is what it is for.
+  if (existsSync(join(shop, "trimtab.toml"))) {
+    await check("'trimtab down' ends the edges", async () => {
+      const { status, stderr } = spawnSync(process.env.TRIMTAB_BIN, ["down"], { cwd: shop, encoding: "utf8" });
+      assert(status === 0, `it ended with ${status}: ${stderr}`);
+    });
+  }
   if (failed > 0) for (const { said } of children) console.log(said.slice(-2_000));
   rmSync(folder, { recursive: true, force: true });
 }
