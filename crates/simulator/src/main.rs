@@ -2,11 +2,13 @@
 //!
 //! Exit code 0: every promise held (or, for `bugs`, enough of the seeded bugs were found); 1: not; 2: wrong usage.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
 use simulator::coverage::Coverage;
 use simulator::run::{Report, simulate_checked};
 
@@ -14,6 +16,8 @@ const USAGE: &str = "usage: simulator run --seeds A..B | replay SEED | bugs [--s
 /// In so many seeds each cell of coverage is wanted [`CELL_LEAST`] times; fewer seeds want proportionally less.
 const COVERED_SEEDS: u64 = 2_000;
 const CELL_LEAST: u64 = 100;
+/// Every so many seeds one is simulated twice, to see that a seed gives one trace.
+const REPEATED: u64 = 10;
 /// Broken seeds that are told one by one.
 const TOLD: usize = 10;
 
@@ -56,7 +60,10 @@ fn run(seeds: Range<u64>) -> bool {
                     if seed >= seeds.end {
                         break;
                     }
-                    let report = simulate_checked(seed, false);
+                    let mut report = simulate_checked(seed, false);
+                    if seed.is_multiple_of(REPEATED) {
+                        compare(&mut report);
+                    }
                     total.lock().unwrap_or_else(PoisonError::into_inner).add(report);
                 }
             });
@@ -66,10 +73,20 @@ fn run(seeds: Range<u64>) -> bool {
     total.tell(seeds.end - seeds.start)
 }
 
+/// Simulates the seed once more; another trace is a broken promise of the simulator itself.
+fn compare(report: &mut Report) {
+    let again = simulate_checked(report.seed, false);
+    if again.trace != report.trace && report.violation.is_none() {
+        report.violation = Some("its second trace is another: something does not come from the seed".into());
+    }
+}
+
 #[derive(Default)]
 struct Total {
     coverage: Coverage,
     broken: Vec<(u64, String)>,
+    /// By seed.
+    traces: BTreeMap<u64, String>,
     records: u64,
     effects: u64,
     rollouts: u64,
@@ -85,9 +102,16 @@ impl Total {
         self.rollouts += report.rollouts.0 as u64;
         self.completed += report.rollouts.1 as u64;
         self.seconds += report.lasted.as_secs();
+        self.traces.insert(report.seed, report.trace);
         if let Some(violation) = report.violation {
             self.broken.push((report.seed, violation));
         }
+    }
+
+    /// SHA-256 over all traces, in the order of their seeds.
+    fn traces_hash(&self) -> String {
+        let hash = self.traces.values().fold(Sha256::new(), Sha256::chain_update);
+        hex::encode(hash.finalize())
     }
 
     fn tell(mut self, seeds: u64) -> bool {
@@ -98,6 +122,8 @@ impl Total {
             self.rollouts, self.completed
         );
         println!("{} records, {} effects, {} violations", self.records, self.effects, self.broken.len());
+        // The same on every machine, for the same seeds and the same code.
+        println!("all traces: {}", self.traces_hash());
         self.broken.sort();
         for (seed, violation) in self.broken.iter().take(TOLD) {
             println!("seed {seed}: {violation}\n  again: cargo xtask sim --replay {seed}");

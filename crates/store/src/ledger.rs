@@ -11,6 +11,7 @@ pub mod backup;
 mod basis;
 mod database;
 mod file;
+mod growth;
 mod head;
 mod migrate;
 mod people;
@@ -34,10 +35,10 @@ use camino::Utf8Path;
 use delivery::limits::BATCH_RECORDS_MAX;
 use delivery::people::identity;
 use delivery::{Actor, Event, Recorded, Seed, Timestamp};
-use tokio::sync::watch;
 
 pub use self::basis::{BASIS_RECORDS_MAX, Basis};
 use self::database::{Database, ReadingConnection, View};
+use self::growth::Growth;
 use self::head::HeadRow;
 pub use self::migrate::{MigrateError, Migration, migrate};
 pub use self::people::Revealed;
@@ -117,7 +118,7 @@ struct Inner {
     database: Arc<dyn Database>,
     readers: Mutex<Vec<Box<dyn ReadingConnection>>>,
     /// The highest sequence known in this process.
-    size: watch::Sender<u64>,
+    growth: Growth,
     polled: Mutex<Option<tokio::time::Instant>>,
     appender: Option<Appender>,
 }
@@ -186,11 +187,11 @@ impl Ledger {
         committer: Committer,
         salts: Salts,
     ) -> Result<Self, Error> {
-        let size = watch::Sender::new(0);
+        let growth = Growth::default();
         let appender = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => {
-                let writer = Writer::open(Arc::clone(&database), size.clone(), salts)?;
+                let writer = Writer::open(Arc::clone(&database), growth.clone(), salts)?;
                 Some(match committer {
                     Committer::Thread => Appender::Thread(WriterThread::start(writer)?),
                     Committer::Caller => Appender::Caller(Mutex::new(writer)),
@@ -200,7 +201,7 @@ impl Ledger {
         let reader = writer::patiently(|| database.open_reader())?;
         let readers = if reader.lasting() { vec![reader] } else { Vec::new() };
         let inner =
-            Inner { database, readers: Mutex::new(readers), size, polled: Mutex::new(None), appender };
+            Inner { database, readers: Mutex::new(readers), growth, polled: Mutex::new(None), appender };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -348,17 +349,15 @@ impl Ledger {
     /// Waits until there are more than `after` records, whoever appends them, and returns how many there are. Appends of
     /// this process wake it at once, those of others within 50 ms. Needs a runtime with time enabled.
     pub async fn changed(&self, after: u64) -> Result<u64, Error> {
-        let mut size = self.inner.size.subscribe();
         loop {
-            let known = *size.borrow_and_update();
+            let known = self.inner.growth.size();
             if known > after {
                 return Ok(known);
             }
             self.poll()?;
             tokio::select! {
                 biased;
-                // Never closed: this ledger holds a sender.
-                _ = size.changed() => {}
+                size = self.inner.growth.beyond(after) => return Ok(size),
                 () = tokio::time::sleep(POLL) => {}
             }
         }
@@ -373,7 +372,7 @@ impl Ledger {
         }
         let last = self.with_view(|view| view.last_sequence())?;
         *polled = Some(now);
-        writer::publish(&self.inner.size, last);
+        self.inner.growth.publish(last);
         Ok(())
     }
 

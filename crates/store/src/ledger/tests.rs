@@ -46,7 +46,7 @@ fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
 
 fn writer() -> (tempfile::TempDir, Utf8PathBuf, Writer) {
     let (folder, path) = folder();
-    let writer = Writer::open(Arc::new(Sqlite::file(&path)), watch::Sender::new(0), Salts::System).unwrap();
+    let writer = Writer::open(Arc::new(Sqlite::file(&path)), Growth::default(), Salts::System).unwrap();
     (folder, path, writer)
 }
 
@@ -68,7 +68,7 @@ fn a_full_disk_records_nothing_and_is_got_over() {
     let (_folder, path, mut before) = writer();
     assert_eq!(append(&mut before, &["before"]).unwrap()[0].sequence, 1);
     let disk = FullAtFirst { file: Sqlite::file(&path), opened: AtomicBool::new(false) };
-    let mut writer = Writer::open(Arc::new(disk), watch::Sender::new(0), Salts::System).unwrap();
+    let mut writer = Writer::open(Arc::new(disk), Growth::default(), Salts::System).unwrap();
     let large = "x".repeat(60_000);
     let error = append(&mut writer, &["small", &large]).unwrap_err();
     assert_eq!(error, Error::Full { path: path.clone() });

@@ -17,10 +17,10 @@ use std::thread::JoinHandle;
 use delivery::limits::BATCH_RECORDS_MAX;
 use delivery::seeded::{self, Bug};
 use delivery::{Actor, Event, Recorded, Timestamp};
-use tokio::sync::watch;
 
 use super::basis::Basis;
 use super::database::{Database, Transaction, WritingConnection};
+use super::growth::Growth;
 use super::head::{self, HeadRow};
 use super::people::{Register, Salts};
 use super::seen::Witness;
@@ -64,15 +64,6 @@ struct Placed {
     /// The sequence of the record before them.
     after: u64,
     at: Timestamp,
-}
-
-/// Tells waiters about the size; it never goes down.
-pub(super) fn publish(sizes: &watch::Sender<u64>, size: u64) {
-    sizes.send_if_modified(|known| {
-        let grown = size > *known;
-        *known = size.max(*known);
-        grown
-    });
 }
 
 /// The running thread. Dropping it lets it finish what is queued, and waits for that.
@@ -126,7 +117,7 @@ pub(super) struct Writer {
     /// Whether a commit has failed since the last check.
     pub(super) failed: bool,
     witness: Option<Witness>,
-    sizes: watch::Sender<u64>,
+    growth: Growth,
     /// For people who are new.
     salts: Salts,
 }
@@ -134,14 +125,10 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens the database for writing. A damaged ledger, and one that is older than what was seen here, is opened all the same;
     /// its appends fail.
-    pub(super) fn open(
-        database: Arc<dyn Database>,
-        sizes: watch::Sender<u64>,
-        salts: Salts,
-    ) -> Result<Self, Error> {
+    pub(super) fn open(database: Arc<dyn Database>, growth: Growth, salts: Salts) -> Result<Self, Error> {
         let witness = database.witness().map(Witness::at);
         let mut writer =
-            Self { database, connection: None, known: None, failed: false, witness, sizes, salts };
+            Self { database, connection: None, known: None, failed: false, witness, growth, salts };
         let opened = patiently(|| {
             let connected = writer.connect();
             if matches!(connected, Err(Error::Interrupted { .. })) {
@@ -179,7 +166,7 @@ impl Writer {
         match self.commit_patiently(&batch) {
             Ok(placed) => {
                 if let Some(head) = &self.known {
-                    publish(&self.sizes, head.frontier.size());
+                    self.growth.publish(head.frontier.size());
                     self.witness.iter_mut().for_each(|witness| witness.note(head));
                 }
                 batch.into_iter().zip(placed).for_each(|(request, placed)| request.answer(placed));
@@ -270,7 +257,7 @@ impl Writer {
         seen.map_or(Ok(()), |seen| seen.check(&mut *view, &head))?;
         drop(view);
         self.witness.iter_mut().for_each(|witness| witness.note(&head));
-        publish(&self.sizes, head.frontier.size());
+        self.growth.publish(head.frontier.size());
         self.known = Some(head);
         self.failed = false;
         self.connection = Some(connection);
