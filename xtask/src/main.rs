@@ -8,6 +8,7 @@ mod codegen;
 mod command;
 mod deadman;
 mod figures;
+mod lanes;
 mod overload;
 mod place;
 mod shell;
@@ -17,6 +18,7 @@ mod test;
 mod tidy;
 mod tree;
 mod upgrade;
+mod words;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

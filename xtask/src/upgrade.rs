@@ -5,24 +5,24 @@
 
 use crate::place::Place;
 use crate::shell::Call;
+use crate::words::Words;
 
 /// What is run when nothing is said.
-const ROUNDS: &str = "100";
-const EVENTS: &str = "1000000";
+const ROUNDS: u32 = 100;
+const EVENTS: u32 = 1_000_000;
 
 /// `cargo xtask upgrade [--rounds N] [--events N]`.
 pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
     let (mut rounds, mut events) = (ROUNDS, EVENTS);
-    for option in options.chunks(2) {
-        match option {
-            ["--rounds", number] => rounds = number,
-            ["--events", number] => events = number,
-            other => return Err(format!("not understood: {}", other.join(" "))),
+    let mut words = Words::of("upgrade", options);
+    while let Some(name) = words.name() {
+        match name {
+            "--rounds" => rounds = words.number()?,
+            "--events" => events = words.number()?,
+            _ => return Err(words.unknown()),
         }
     }
-    for number in [rounds, events] {
-        number.parse::<u64>().map_err(|_| format!("{number:?} is not a number"))?;
-    }
+    let (rounds, events) = (rounds.to_string(), events.to_string());
     println!("\n== upgrades, killed and under load, {rounds} rounds");
     let test = [
         "test",
@@ -35,13 +35,13 @@ pub(crate) fn run(place: &Place, options: &[&str]) -> Result<bool, String> {
         "--nocapture",
         "--test-threads=1",
     ];
-    Call::new(place, "cargo", &test).with("TRIMTAB_ROUNDS", rounds).run()?;
+    Call::new(place, "cargo", &test).with("TRIMTAB_ROUNDS", &rounds).run()?;
     println!("\n== golden stores, backups, restores");
     Call::new(place, "cargo", &["test", "--release", "-p", "rollout", "--test", "golden"]).run()?;
     Call::new(place, "cargo", &["test", "--release", "-p", "store", "--test", "ledger", "backup::"]).run()?;
     println!("\n== {events} events");
     let target = place.target.as_str();
-    let figures = ["run", "--release", "-p", "store", "--example", "backup_figures", "--", events, target];
+    let figures = ["run", "--release", "-p", "store", "--example", "backup_figures", "--", &events, target];
     Call::new(place, "cargo", &figures).run().map(|()| true)
 }
 

@@ -21,6 +21,7 @@ use super::strace;
 use crate::figures::dice::Dice;
 use crate::figures::process::{self, Running};
 use crate::figures::report::{Figure, Report};
+use crate::lanes;
 use crate::place::Place;
 
 const MANIFEST: &str = "version = 1\nproject = \"chaos\"\n\n[task.one]\ncommand = [\"true\"]\n";
@@ -76,34 +77,23 @@ pub(crate) fn run(place: &Place, options: &Options) -> Result<Report, String> {
     let (first, last, step) = options.points;
     let points: Vec<u32> = (first..=last).step_by(step.max(1) as usize).collect();
     let next = AtomicU32::new(0);
-    let outcomes: Vec<Result<Outcome, String>> = std::thread::scope(|scope| {
-        let lane = |number: u32| {
-            let (points, next) = (&points, &next);
-            scope.spawn(move || {
-                let mut outcome = Outcome::default();
-                while let Some(k) = points.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    // What keeps a point from being judged is told at once, and fails the sweep at its end.
-                    if let Err(why) = point(place, options, (number, *k), &mut outcome) {
-                        eprintln!("k = {k}: {why}");
-                        outcome.stuck.push(format!("k = {k}: {why}"));
-                    }
-                    if outcome.points % TOLD_EACH == 0 {
-                        eprintln!("k = {k}: {}", outcome.progress());
-                    }
-                }
-                outcome
-            })
-        };
-        let handles: Vec<_> = (0..LANES).map(lane).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().map_err(|_| "a lane panicked".to_owned())
-        };
-        handles.into_iter().map(join).collect()
-    });
+    // Points differ in length, so a lane takes the next one when it is free.
+    let outcomes = lanes::run(points.len() as u32, LANES, |number, _| {
+        let mut outcome = Outcome::default();
+        while let Some(k) = points.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            // What keeps a point from being judged is told at once, and fails the sweep at its end.
+            if let Err(why) = point(place, options, (number, *k), &mut outcome) {
+                eprintln!("k = {k}: {why}");
+                outcome.stuck.push(format!("k = {k}: {why}"));
+            }
+            if outcome.points % TOLD_EACH == 0 {
+                eprintln!("k = {k}: {}", outcome.progress());
+            }
+        }
+        Ok(outcome)
+    })?;
     let mut sum = Outcome::default();
-    for outcome in outcomes {
-        sum.add(outcome?);
-    }
+    outcomes.into_iter().for_each(|outcome| sum.add(outcome));
     Ok(sum.report(started.elapsed()))
 }
 

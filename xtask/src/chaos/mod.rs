@@ -26,6 +26,7 @@ use camino::Utf8PathBuf;
 use crate::figures::report::Report;
 use crate::place::Place;
 use crate::shell::Call;
+use crate::words::Words;
 
 pub(crate) use diskfull::inside as full;
 pub(crate) use stage::run as stage;
@@ -64,7 +65,7 @@ enum Profile {
 /// `cargo xtask powercut [--images N] [--events N] [--seed N] [--control]`; gives whether it holds.
 pub(crate) fn powercut(place: &Place, options: &[&str]) -> Result<bool, String> {
     let standard = Settings::standard(10_000, 1_500, Profile::Release);
-    let settings = settings(options, standard)?;
+    let settings = settings(Words::of("powercut", options), standard)?;
     let report = if settings.control { control(place, &settings)? } else { plain(place, &settings)? };
     report.print();
     Ok(report.holds())
@@ -108,7 +109,7 @@ fn cut(place: &Place, settings: &Settings, feature: Option<&str>) -> Result<powe
 /// `cargo xtask eio [--sweep N] [--step N]`; gives whether it holds.
 pub(crate) fn eio(place: &Place, options: &[&str]) -> Result<bool, String> {
     let standard = Settings::standard(20, 200, Profile::Release);
-    let settings = settings(options, standard)?;
+    let settings = settings(Words::of("eio", options), standard)?;
     let swept = sweep(place, &settings)?;
     swept.print();
     let drilled = drill(place, &settings)?;
@@ -160,7 +161,7 @@ fn sweep(place: &Place, settings: &Settings) -> Result<Report, String> {
 /// `cargo xtask diskfull [--rounds N]`; gives whether it holds.
 pub(crate) fn diskfull(place: &Place, options: &[&str]) -> Result<bool, String> {
     let standard = Settings::standard(0, 5, Profile::Release);
-    let settings = settings(options, standard)?;
+    let settings = settings(Words::of("diskfull", options), standard)?;
     let folder = folder(place, "diskfull")?;
     let program = build(place, &settings, None)?;
     let holds = diskfull::run(place, &program, &folder, settings.events)?;
@@ -173,29 +174,24 @@ pub(crate) fn diskfull_quick(place: &Place) -> Result<String, String> {
     diskfull(place, &["--debug", "--rounds", "1"]).map(|_| "3 cases".into())
 }
 
-fn settings(options: &[&str], mut settings: Settings) -> Result<Settings, String> {
-    let mut words = options.iter();
-    while let Some(name) = words.next() {
-        let mut number = || {
-            let value = words.next().ok_or_else(|| format!("{name} needs a number"))?;
-            value.parse::<u32>().map_err(|_| format!("{name} needs a number, not {value:?}"))
-        };
-        match *name {
-            "--images" => settings.images = number()?,
-            "--events" | "--sweep" | "--rounds" => settings.events = number()?,
-            "--step" => settings.step = number()?,
-            "--seed" => settings.seed = u64::from(number()?),
+fn settings(mut words: Words<'_>, mut settings: Settings) -> Result<Settings, String> {
+    while let Some(name) = words.name() {
+        match name {
+            "--images" => settings.images = words.number()?,
+            "--events" | "--sweep" | "--rounds" => settings.events = words.number()?,
+            "--step" => settings.step = words.number()?,
+            "--seed" => settings.seed = u64::from(words.number()?),
             "--binary" => {
-                let file = words.next().ok_or("--binary needs a file")?;
+                let file = words.value()?;
                 settings.binary = Some(
-                    Utf8PathBuf::from(*file)
+                    Utf8PathBuf::from(file)
                         .canonicalize_utf8()
                         .map_err(|error| format!("{file}: {error}"))?,
                 );
             }
             "--control" => settings.control = true,
             "--debug" => settings.profile = Profile::Debug,
-            _ => return Err(format!("powercut knows no {name}")),
+            _ => return Err(words.unknown()),
         }
     }
     Ok(settings)
@@ -238,12 +234,12 @@ mod tests {
     #[test]
     fn settings_are_read_and_mistakes_are_named() {
         let standard = Settings::standard(1, 1, Profile::Debug);
-        let read = |words: &[&str]| settings(words, standard.clone());
+        let read = |words: &[&str]| settings(Words::of("powercut", words), standard.clone());
         assert_eq!(
             read(&["--images", "3", "--control"]).unwrap(),
             Settings { images: 3, control: true, ..standard.clone() }
         );
-        assert_eq!(read(&["--images"]).unwrap_err(), "--images needs a number");
+        assert_eq!(read(&["--images"]).unwrap_err(), "--images needs a value");
         assert_eq!(read(&["--speed"]).unwrap_err(), "powercut knows no --speed");
     }
 }

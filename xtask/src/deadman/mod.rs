@@ -21,8 +21,10 @@ use camino::Utf8PathBuf;
 use crate::figures::process;
 use crate::figures::report::{Figure, Report, quantile};
 use crate::figures::{finish, folder};
+use crate::lanes;
 use crate::place::Place;
 use crate::shell::Call;
+use crate::words::Words;
 use faults::Fault;
 
 /// What may pass after the grant's length until the canary has nothing.
@@ -117,20 +119,14 @@ pub(crate) fn quick(place: &Place) -> Result<String, String> {
     let program = place.target.join("debug/trimtab");
     let (settings, _) = settings(&["--ttl", "1"])?;
     let parts = [(Kind::Embedded, 2, true), (Kind::Haproxy, 3, true), (Kind::Haproxy, 1, false)];
-    let (settings, program) = (&settings, &program);
-    let drilled: Vec<Result<(bool, Report, f64), String>> = std::thread::scope(|scope| {
-        let drills = parts.map(|(kind, kills, guard)| {
-            let settings = Settings { kind, kills, guard, lanes: kills, others: false, ..settings.clone() };
-            scope.spawn(move || drill(place, program, settings))
-        });
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a drill panicked".into()))
-        };
-        drills.into_iter().map(join).collect()
-    });
+    let each = parts.len() as u32;
+    let drilled = lanes::run(each, each, |number, _| {
+        let (kind, kills, guard) = parts[number as usize];
+        let settings = Settings { kind, kills, guard, lanes: kills, others: false, ..settings.clone() };
+        drill(place, &program, settings)
+    })?;
     let mut worst: f64 = 0.0;
-    for ((.., guard), drilled) in parts.iter().zip(drilled) {
-        let (holds, report, slowest) = drilled?;
+    for ((.., guard), (holds, report, slowest)) in parts.iter().zip(drilled) {
         if !holds {
             return Err(report.broken());
         }
@@ -161,27 +157,17 @@ fn drill(
     std::fs::copy(program, &copy).map_err(|error| format!("{program}: {error}"))?;
     let options = Options { settings, program: copy, folder: folder.clone() };
     let started = process::now();
-    let sum = lanes(&options)?;
+    let sum = drilled(&options)?;
     let report = sum.report(&options.settings, started.elapsed());
     Ok((finish(&report, &folder), report, sum.times.iter().copied().fold(0.0, f64::max)))
 }
 
-fn lanes(options: &Options) -> Result<Tally, String> {
-    let (lanes, kills) =
-        (options.settings.lanes.clamp(1, options.settings.kills.max(1)), options.settings.kills);
-    let share = |lane: u32| kills / lanes + u32::from(lane < kills % lanes);
-    let tallies: Vec<Result<Tally, String>> = std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..lanes).map(|number| scope.spawn(move || lane::run(options, number, share(number)))).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
-        };
-        handles.into_iter().map(join).collect()
-    });
+fn drilled(options: &Options) -> Result<Tally, String> {
+    let Settings { kills, lanes, .. } = options.settings;
     let mut sum = Tally::default();
-    for tally in tallies {
-        sum.add(tally?);
-    }
+    lanes::run(kills, lanes, |number, kills| lane::run(options, number, kills))?
+        .into_iter()
+        .for_each(|tally| sum.add(tally));
     Ok(sum)
 }
 
@@ -286,30 +272,27 @@ fn settings(options: &[&str]) -> Result<(Settings, bool), String> {
         binary: None,
     };
     let mut both = true;
-    let mut words = options.iter();
-    while let Some(name) = words.next() {
-        if *name == "--no-guard" {
-            (settings.guard, settings.kind, settings.others, both) = (false, Kind::Haproxy, false, false);
-            continue;
-        }
-        let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
-        let number = || value.parse::<u32>().map_err(|_| format!("{name} needs a number, not {value:?}"));
-        match *name {
-            "--kills" => settings.kills = number()?,
-            "--lanes" => settings.lanes = number()?,
-            "--seed" => settings.seed = u64::from(number()?),
-            "--ttl" => settings.ttl = Duration::from_secs(u64::from(number()?.max(1))),
-            "--binary" => settings.binary = Some(Utf8PathBuf::from(*value)),
-            "--minutes" => settings.within = Duration::from_mins(u64::from(number()?)),
+    let mut words = Words::of("deadman", options);
+    while let Some(name) = words.name() {
+        match name {
+            "--no-guard" => {
+                (settings.guard, settings.kind, settings.others, both) = (false, Kind::Haproxy, false, false);
+            }
+            "--kills" => settings.kills = words.number()?,
+            "--lanes" => settings.lanes = words.number()?,
+            "--seed" => settings.seed = u64::from(words.number()?),
+            "--ttl" => settings.ttl = Duration::from_secs(u64::from(words.number()?.max(1))),
+            "--binary" => settings.binary = Some(Utf8PathBuf::from(words.value()?)),
+            "--minutes" => settings.within = Duration::from_mins(u64::from(words.number()?)),
             "--front" => {
-                settings.kind = match *value {
+                settings.kind = match words.value()? {
                     "embedded" => Kind::Embedded,
                     "haproxy" => Kind::Haproxy,
                     other => return Err(format!("there is no front {other:?}; known: embedded, haproxy")),
                 };
                 both = false;
             }
-            _ => return Err(format!("deadman knows no {name}")),
+            _ => return Err(words.unknown()),
         }
     }
     if !settings.guard && settings.kind == Kind::Embedded {

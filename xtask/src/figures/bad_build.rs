@@ -14,6 +14,7 @@ use delivery::{Event, Timestamp};
 use super::evidence::Record;
 use super::report::{Figure, Report, quantile};
 use super::shop::{Build, PATIENCE, Shop, load_counts};
+use crate::lanes;
 
 const MANIFEST: &str = include_str!("shop/bad-build.toml");
 const RATE: u32 = 100;
@@ -58,18 +59,8 @@ struct Run {
 
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Result<Report, String> {
-    let lanes = options.lanes.clamp(1, options.runs.max(1));
-    let share = |lane: u32| options.runs / lanes + u32::from(lane < options.runs % lanes);
-    let runs: Vec<Result<Vec<Run>, String>> = std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..lanes).map(|number| scope.spawn(move || lane(options, number, share(number)))).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
-        };
-        handles.into_iter().map(join).collect()
-    });
-    let runs: Vec<Run> = runs.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-    Ok(report(&runs))
+    let runs = lanes::run(options.runs, options.lanes, |number, runs| lane(options, number, runs))?;
+    Ok(report(&runs.concat()))
 }
 
 fn report(runs: &[Run]) -> Report {

@@ -21,6 +21,7 @@ use super::process::{self, Running};
 use super::report::{Figure, Report};
 use super::shop::{Build, PATIENCE, Shop, load_counts};
 use super::strike::{self, Aim, Course};
+use crate::lanes;
 
 const MANIFEST: &str = include_str!("shop/kill9.toml");
 /// Requests a second in each lane.
@@ -69,20 +70,10 @@ struct Tally {
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Result<Report, String> {
     let started = process::now();
-    let lanes = options.lanes.clamp(1, options.rounds.max(1));
-    let share = |lane: u32| options.rounds / lanes + u32::from(lane < options.rounds % lanes);
-    let tallies: Vec<Result<Tally, String>> = std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..lanes).map(|lane| scope.spawn(move || Lane::run(options, lane, share(lane)))).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
-        };
-        handles.into_iter().map(join).collect()
-    });
     let mut sum = Tally::default();
-    for tally in tallies {
-        sum.add(tally?);
-    }
+    lanes::run(options.rounds, options.lanes, |lane, rounds| Lane::run(options, lane, rounds))?
+        .into_iter()
+        .for_each(|tally| sum.add(tally));
     Ok(sum.report(started.elapsed()))
 }
 

@@ -24,6 +24,7 @@ use super::evidence::{Entry, Faults, Record, examine};
 use super::process::{self, Running};
 use super::report::{Figure, Report};
 use super::shop::{Build, PATIENCE, Shop, load_counts};
+use crate::lanes;
 
 const MANIFEST: &str = include_str!("shop/leader.toml");
 /// Requests a second in each lane.
@@ -72,21 +73,10 @@ struct Tally {
 pub(crate) fn run(options: &Options) -> Result<Report, String> {
     let started = process::now();
     let server = PostgresServer::start()?;
-    let lanes = options.lanes.clamp(1, options.rounds.max(1));
-    let share = |lane: u32| options.rounds / lanes + u32::from(lane < options.rounds % lanes);
-    let tallies: Vec<Result<Tally, String>> = std::thread::scope(|scope| {
-        let server = &server;
-        let start = |lane| scope.spawn(move || Lane::run(options, server, lane, share(lane)));
-        let handles: Vec<_> = (0..lanes).map(start).collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|_| Err("a lane panicked".into()))
-        };
-        handles.into_iter().map(join).collect()
-    });
     let mut sum = Tally::default();
-    for tally in tallies {
-        sum.add(tally?);
-    }
+    lanes::run(options.rounds, options.lanes, |lane, rounds| Lane::run(options, &server, lane, rounds))?
+        .into_iter()
+        .for_each(|tally| sum.add(tally));
     Ok(sum.report(started.elapsed()))
 }
 

@@ -21,6 +21,7 @@ use camino::Utf8PathBuf;
 
 use crate::place::Place;
 use crate::shell::Call;
+use crate::words::Words;
 use report::Report;
 
 /// What can be asked for; `quick` is what the test command runs.
@@ -74,7 +75,7 @@ pub(crate) fn run(place: &Place, name: &str, options: &[&str]) -> Result<bool, S
 /// A few rounds of `kill9` for the test command, against the debug binary. Gives a remark.
 pub(crate) fn quick(place: &Place) -> Result<String, String> {
     Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
-    let settings = Settings { rounds: 8, ..settings(&[])? };
+    let settings = Settings { rounds: 8, ..Settings::standard() };
     let folder = folder(place, "quick")?;
     let report = kill::run(&kill_options(&settings, place.target.join("debug/trimtab"), folder.clone()))?;
     if finish(&report, &folder) { Ok("8 kills".into()) } else { Err(report.broken()) }
@@ -89,23 +90,24 @@ pub(crate) fn leader(place: &Place, options: &[&str]) -> Result<bool, String> {
         ["--debug", rest @ ..] => ("debug", rest),
         options => ("release", options),
     };
-    let (minutes, others): (Vec<&[&str]>, Vec<&[&str]>) =
-        options.chunks(2).partition(|pair| pair[0] == "--minutes");
-    let settings = Settings { rounds: 1_000, ..settings(&[])? }.with(&others.concat())?;
-    let minutes = match minutes.first() {
-        Some([_, value]) => value.parse().map_err(|_| "--minutes needs a number".to_owned())?,
-        Some(_) => return Err("--minutes needs a number".into()),
-        None => 24 * 60,
-    };
+    let mut settings = Settings { rounds: 1_000, ..Settings::standard() };
+    let mut most = Duration::from_hours(24);
+    let mut words = Words::of("leader", options);
+    while let Some(name) = words.name() {
+        match name {
+            "--minutes" => most = Duration::from_mins(u64::from(words.number()?)),
+            _ => settings.take(name, &mut words)?,
+        }
+    }
     let release: &[&str] = if profile == "release" { &["--release"] } else { &[] };
     Call::new(place, "cargo", &[&["build", "-p", "trimtab"], release].concat()).run()?;
-    lead(place, profile, &settings, Duration::from_mins(minutes)).map(|(_, holds)| holds)
+    lead(place, profile, &settings, most).map(|(_, holds)| holds)
 }
 
 /// A few rounds of `leader` for the test command, against the debug binary. Gives a remark.
 pub(crate) fn leader_quick(place: &Place) -> Result<String, String> {
     Call::new(place, "cargo", &["build", "-p", "trimtab"]).run()?;
-    let settings = Settings { rounds: 20, ..settings(&[])? };
+    let settings = Settings { rounds: 20, ..Settings::standard() };
     // However slow the machine is, it does not take longer; what was done is said.
     let (report, holds) = lead(place, "debug", &settings, Duration::from_secs(45))?;
     if holds { Ok(format!("{} stops", report.value("leader.rounds"))) } else { Err(report.broken()) }
@@ -130,24 +132,30 @@ fn kill_options(settings: &Settings, program: Utf8PathBuf, folder: Utf8PathBuf) 
 }
 
 fn settings(options: &[&str]) -> Result<Settings, String> {
-    Settings { rounds: 200, runs: 20, lanes: 2, seed: 1 }.with(options)
+    let mut settings = Settings::standard();
+    let mut words = Words::of("figures", options);
+    while let Some(name) = words.name() {
+        settings.take(name, &mut words)?;
+    }
+    Ok(settings)
 }
 
 impl Settings {
-    fn with(mut self, options: &[&str]) -> Result<Self, String> {
-        let settings = &mut self;
-        for pair in options.chunks(2) {
-            let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
-            let number: u32 = value.parse().map_err(|_| format!("{name} needs a number, not {value:?}"))?;
-            match *name {
-                "--rounds" => settings.rounds = number,
-                "--runs" => settings.runs = number,
-                "--lanes" => settings.lanes = number,
-                "--seed" => settings.seed = u64::from(number),
-                _ => return Err(format!("figures knows no {name}")),
-            }
+    /// What is done when nothing is said.
+    fn standard() -> Self {
+        Self { rounds: 200, runs: 20, lanes: 2, seed: 1 }
+    }
+
+    /// Takes in one option.
+    fn take(&mut self, name: &str, words: &mut Words<'_>) -> Result<(), String> {
+        match name {
+            "--rounds" => self.rounds = words.number()?,
+            "--runs" => self.runs = words.number()?,
+            "--lanes" => self.lanes = words.number()?,
+            "--seed" => self.seed = u64::from(words.number()?),
+            _ => return Err(words.unknown()),
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_mistakes_are_named() {
         assert_eq!(settings(&["--rounds", "3"]).unwrap().rounds, 3);
-        assert_eq!(settings(&["--rounds"]).unwrap_err(), "--rounds needs a number");
+        assert_eq!(settings(&["--rounds"]).unwrap_err(), "--rounds needs a value");
         assert_eq!(settings(&["--speed", "3"]).unwrap_err(), "figures knows no --speed");
         assert_eq!(settings(&["--runs", "many"]).unwrap_err(), "--runs needs a number, not \"many\"");
     }

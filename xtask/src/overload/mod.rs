@@ -23,6 +23,7 @@ use crate::figures::shop::{Build, Shop};
 use crate::figures::{finish, folder};
 use crate::place::Place;
 use crate::shell::Call;
+use crate::words::Words;
 use ask::{After, Server};
 use kept::Kept;
 use rollback::{Latencies, take_back};
@@ -72,14 +73,13 @@ pub(crate) fn quick(place: &Place) -> Result<String, String> {
 
 fn settings(options: &[&str]) -> Result<Settings, String> {
     let mut settings = Settings { seconds: 120, clients: 10_000, idle: 30 };
-    for pair in options.chunks(2) {
-        let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
-        let number: u32 = value.parse().map_err(|_| format!("{name} needs a number, not {value:?}"))?;
-        match *name {
-            "--seconds" => settings.seconds = u64::from(number),
-            "--clients" => settings.clients = number,
-            "--idle" => settings.idle = number,
-            _ => return Err(format!("overload knows no {name}")),
+    let mut words = Words::of("overload", options);
+    while let Some(name) = words.name() {
+        match name {
+            "--seconds" => settings.seconds = u64::from(words.number()?),
+            "--clients" => settings.clients = words.number()?,
+            "--idle" => settings.idle = words.number()?,
+            _ => return Err(words.unknown()),
         }
     }
     Ok(settings)
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_mistakes_are_named() {
         assert_eq!(settings(&["--clients", "3"]).unwrap().clients, 3);
-        assert_eq!(settings(&["--seconds"]).unwrap_err(), "--seconds needs a number");
+        assert_eq!(settings(&["--seconds"]).unwrap_err(), "--seconds needs a value");
         assert_eq!(settings(&["--speed", "3"]).unwrap_err(), "overload knows no --speed");
     }
 }
