@@ -413,29 +413,58 @@ pub(crate) async fn rollback_confirm(
             .into());
     }
     let asked = Asked::of(&app, &headers);
-    let main = ConfirmMain {
+    let question = Question {
+        verb: "rollback",
         title: format!("Take back {} {}?", view.service, view.version),
         lead: format!(
             "It has {} of the traffic in {}. All of it goes back to what served before, and the new revision is stopped.",
             view.weight_words(),
             view.environment
         ),
-        action: format!("/rollouts/{id}/rollback"),
-        back: format!("/rollouts/{id}"),
-        field: "reason",
-        label: "Why? It goes on record.",
-        required: true,
         button: format!("Roll back {}", view.version),
         keep: "Keep it going",
         danger: true,
-        hidden: Vec::new(),
-        csrf: app.guard.form_token(),
         command: format!("trimtab rollback {id} --reason \"…\""),
-        signed_in: asked.signed_in,
-        identity: app.identity.to_string(),
-        bytes_max: api::REASON_BYTES_MAX,
     };
+    let main = question.about(&app, &asked, &id);
     render(&app, &asked, &main.title, "rollouts", &main)
+}
+
+/// What is asked once more before something is done to a rollout.
+struct Question {
+    /// The last part of the form's address.
+    verb: &'static str,
+    title: String,
+    lead: String,
+    button: String,
+    keep: &'static str,
+    danger: bool,
+    /// The same at a command line.
+    command: String,
+}
+
+impl Question {
+    fn about<'a>(self, app: &'a App, asked: &Asked, id: &RolloutId) -> ConfirmMain<'a> {
+        let Self { verb, title, lead, button, keep, danger, command } = self;
+        ConfirmMain {
+            title,
+            lead,
+            action: format!("/rollouts/{id}/{verb}"),
+            back: format!("/rollouts/{id}"),
+            field: "reason",
+            label: "Why? It goes on record.",
+            required: true,
+            button,
+            keep,
+            danger,
+            hidden: Vec::new(),
+            csrf: app.guard.form_token(),
+            command,
+            signed_in: asked.signed_in,
+            identity: app.identity.to_string(),
+            bytes_max: api::REASON_BYTES_MAX,
+        }
+    }
 }
 
 /// What the forms about a rollout carry, beside their token.
@@ -471,7 +500,8 @@ pub(crate) async fn resume_confirm(
         return Err(Problem::new(Code::NothingToApprove, message).into());
     }
     let asked = Asked::of(&app, &headers);
-    let main = ConfirmMain {
+    let question = Question {
+        verb: "resume",
         title: format!("Let {} {} go on?", view.service, view.version),
         lead: format!(
             "Its step went without enough evidence ({}). It goes on from {} of the traffic in {} on your word; later steps are watched as before.",
@@ -479,21 +509,12 @@ pub(crate) async fn resume_confirm(
             view.weight_words(),
             view.environment
         ),
-        action: format!("/rollouts/{id}/resume"),
-        back: format!("/rollouts/{id}"),
-        field: "reason",
-        label: "Why? It goes on record.",
-        required: true,
         button: format!("Let {} go on", view.version),
         keep: "Not now",
         danger: false,
-        hidden: Vec::new(),
-        csrf: app.guard.form_token(),
         command: format!("trimtab approve {id} --comment \"…\""),
-        signed_in: asked.signed_in,
-        identity: app.identity.to_string(),
-        bytes_max: api::REASON_BYTES_MAX,
     };
+    let main = question.about(&app, &asked, &id);
     render(&app, &asked, &main.title, "rollouts", &main)
 }
 
