@@ -150,8 +150,13 @@ pub(crate) fn print(report: &DoraReport, output: Output) {
         text::count(counts.attempted, "deployment"),
         counts.failed
     ));
+    let mut told = None;
     for (name, figure) in report.figures() {
-        output.line(format!("  {name:<42} {}", words(figure)));
+        let reason = figure.why_empty.as_deref();
+        let repeated = reason.is_some() && reason == told;
+        let words = if repeated { "none, as above".to_owned() } else { words(figure) };
+        output.line(format!("  {name:<42} {words}"));
+        told = reason;
     }
     report.notes.iter().for_each(|note| output.line(format!("  note: {note}")));
 }
