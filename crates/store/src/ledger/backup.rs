@@ -423,7 +423,12 @@ pub fn check(backup: &Utf8Path) -> Result<About, BackupError> {
     let not = |detail: &str| BackupError::NotABackup { path: backup.to_owned(), detail: detail.to_owned() };
     let damaged = |detail: String| BackupError::Damaged { path: backup.to_owned(), detail };
     if !backup.is_dir() {
-        return Err(not("there is no such folder"));
+        let file = backup.exists();
+        return Err(not(if file {
+            "a backup is a folder, and that is not one"
+        } else {
+            "there is no such folder"
+        }));
     }
     let path = backup.join(SUMS);
     let text = match limited(&path, SUMS_BYTES_MAX) {

@@ -224,9 +224,19 @@ fn nothing_is_overwritten() {
     let (folder, _keep, backup) = backed_up();
     assert!(matches!(back_up(&folder, &backup), Err(BackupError::Exists { .. })));
     let nothing = Folder::new();
-    for path in [nothing.path().join("none"), nothing.path().to_owned()] {
+    let file = nothing.path().join("file");
+    std::fs::write(&file, "no backup").unwrap();
+    let ways = [
+        (nothing.path().join("none"), "there is no such folder"),
+        (nothing.path().to_owned(), "it has no"),
+        (file, "a backup is a folder"),
+    ];
+    for (path, why) in ways {
         let error = restore(&path, &folder, None).unwrap_err();
-        assert!(matches!(error, BackupError::NotABackup { .. }), "{error:?}");
+        assert!(
+            matches!(&error, BackupError::NotABackup { detail, .. } if detail.contains(why)),
+            "{error:?}"
+        );
     }
 }
 
