@@ -186,6 +186,12 @@ impl<'a> Lane<'a> {
         while self.tally.rounds < rounds && rollouts < most && begun.elapsed() < self.options.most {
             self.rollout()?;
             rollouts += 1;
+            // Without one of them nobody takes over from the other, and each round would take minutes to say so.
+            for server in &mut servers {
+                if server.ended()?.is_some() {
+                    return Err(format!("a server has ended by itself: see {}", server.talk));
+                }
+            }
         }
         for server in &mut servers {
             if server.ended()?.is_some() {
