@@ -169,7 +169,7 @@ impl Error {
             }
             Self::Address { .. } => (
                 Code::StoreUnavailable,
-                "mend the address ('ledger' in trimtab.toml) or the PG… variable that the message names",
+                "mend the address ('ledger' in trimtab.toml, or TRIMTAB_LEDGER) or the PG… variable that the message names",
             ),
             Self::Unavailable { path, .. } if crate::Address::looks_like(path.as_str()) => (
                 Code::StoreUnavailable,
